@@ -1,0 +1,400 @@
+//! The judgement of a key: one pure function from a record, a request and the time to a verdict.
+//!
+//! The rules stand in the order of the contract (section 4) and the first that applies decides. Nothing is counted
+//! here: limits and quotas are taken by the platform after every rule has passed.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::id::{self, Id};
+use crate::record::{KeyRecord, KeyStatus, SecretStatus};
+use crate::time::Timestamp;
+use crate::{route, scope};
+
+macro_rules! outcomes {
+    ($($variant:ident $code:literal $status:literal;)*) => {
+        /// What was decided, in the order in which the rules apply.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Outcome { $($variant),* }
+
+        impl Outcome {
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The contract's `code`.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $code),* }
+            }
+
+            /// The HTTP status with which a gateway tells the client.
+            pub fn gateway_status(self) -> u16 {
+                match self { $(Self::$variant => $status),* }
+            }
+        }
+    };
+}
+
+outcomes! {
+    Valid "valid" 204;
+    Malformed "malformed" 401;
+    NotFound "not_found" 401;
+    Disabled "disabled" 401;
+    Revoked "revoked" 401;
+    Rotated "rotated" 401;
+    Expired "expired" 401;
+    WrongEnvironment "wrong_environment" 403;
+    InsufficientScope "insufficient_scope" 403;
+    IpForbidden "ip_forbidden" 403;
+    RouteForbidden "route_forbidden" 403;
+    OutsideHours "outside_hours" 403;
+    CountryForbidden "country_forbidden" 403;
+    OrganizationSuspended "organization_suspended" 403;
+    RateLimited "rate_limited" 429;
+    QuotaExceeded "quota_exceeded" 429;
+}
+
+impl Outcome {
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|known| known.as_str() == code)
+    }
+
+    pub fn is_valid(self) -> bool {
+        self == Self::Valid
+    }
+}
+
+/// Whose keys the caller may ask about; others look like absent ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reach {
+    #[default]
+    Instance,
+    Organization(Id<id::Organization>),
+}
+
+impl Reach {
+    pub fn includes(self, organization: Id<id::Organization>) -> bool {
+        match self {
+            Self::Instance => true,
+            Self::Organization(own) => own == organization,
+        }
+    }
+}
+
+/// A named limit that a call draws on, and how much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitUse<'a> {
+    pub name: &'a str,
+    pub cost: u64,
+}
+
+/// What is asked about a presented key.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    pub reach: Reach,
+    /// All must be covered.
+    pub scopes: &'a [&'a str],
+    pub environment: Option<&'a str>,
+    pub cost: u64,
+    pub limits: &'a [LimitUse<'a>],
+    pub ip: Option<IpAddr>,
+    /// ISO 3166-1 alpha-2, upper case, when it could be told from the address.
+    pub country: Option<[u8; 2]>,
+    pub method: Option<&'a str>,
+    pub path: Option<&'a str>,
+    /// Count nothing and tell every rule's state.
+    pub dry_run: bool,
+}
+
+impl Default for Request<'_> {
+    fn default() -> Self {
+        Self {
+            reach: Reach::Instance,
+            scopes: &[],
+            environment: None,
+            cost: 1,
+            limits: &[],
+            ip: None,
+            country: None,
+            method: None,
+            path: None,
+            dry_run: false,
+        }
+    }
+}
+
+/// The answer about a presented key.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    pub outcome: Outcome,
+    /// Whom the key belongs to; absent when it is malformed or not found.
+    pub record: Option<Arc<KeyRecord>>,
+    /// Every rule's state, for a dry run only.
+    pub checks: Vec<Check>,
+}
+
+impl Verdict {
+    /// A verdict without a record: malformed or not found.
+    pub fn unknown(outcome: Outcome, dry_run: bool) -> Self {
+        let checks = if dry_run { explain_unknown(outcome) } else { Vec::new() };
+        Self { outcome, record: None, checks }
+    }
+
+    pub fn is_valid(&self) -> bool {
+        self.outcome.is_valid()
+    }
+}
+
+/// The state of one rule in a dry run.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Check {
+    /// The code that the rule would refuse with.
+    pub check: &'static str,
+    pub outcome: CheckOutcome,
+    pub detail: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckOutcome {
+    Pass,
+    Fail,
+    /// The rule had nothing to judge by.
+    Skipped,
+}
+
+/// The rules in order, each with the outcome that it refuses with.
+type Rule = (Outcome, fn(&KeyRecord, &Request<'_>, Timestamp) -> bool);
+
+const RULES: &[Rule] = &[
+    (Outcome::Disabled, |key, _, _| key.status != KeyStatus::Disabled),
+    (Outcome::Revoked, |key, _, _| key.status != KeyStatus::Revoked && key.secret_status != SecretStatus::Revoked),
+    (Outcome::Rotated, |key, _, now| !is_rotated(key, now)),
+    (Outcome::Expired, |key, _, now| key.expires_at > now && key.status != KeyStatus::Expired),
+    (Outcome::WrongEnvironment, |key, asked, _| asked.environment.is_none_or(|wanted| wanted == key.environment())),
+    (Outcome::InsufficientScope, |key, asked, _| {
+        asked.scopes.iter().all(|wanted| scope::any_covers(key.scopes(), wanted))
+    }),
+    (Outcome::IpForbidden, permits_address),
+    (Outcome::RouteForbidden, permits_route),
+    (Outcome::OutsideHours, |key, _, now| {
+        key.rules.as_ref().and_then(|rules| rules.hours.as_ref()).is_none_or(|hours| hours.contains(now))
+    }),
+    (Outcome::CountryForbidden, permits_country),
+    (Outcome::OrganizationSuspended, |key, _, _| !key.tenant.suspended),
+];
+
+/// Judges a key by every rule that needs no counter.
+pub fn judge(key: &KeyRecord, request: &Request<'_>, now: Timestamp) -> Outcome {
+    RULES.iter().find(|(_, passes)| !passes(key, request, now)).map_or(Outcome::Valid, |(refusal, _)| *refusal)
+}
+
+fn is_rotated(key: &KeyRecord, now: Timestamp) -> bool {
+    key.secret_status == SecretStatus::Rotated && key.secret_expires_at <= now
+}
+
+fn permits_address(key: &KeyRecord, request: &Request<'_>, _: Timestamp) -> bool {
+    key.rules.as_ref().map(|rules| &rules.addresses).filter(|rules| !rules.is_empty()).is_none_or(|rules| {
+        // A key with address rules is refused when the address is not told.
+        request.ip.is_some_and(|address| rules.permits(address))
+    })
+}
+
+fn permits_route(key: &KeyRecord, request: &Request<'_>, _: Timestamp) -> bool {
+    key.rules.as_ref().map(|rules| &rules.routes).filter(|routes| !routes.is_empty()).is_none_or(|routes| {
+        match (request.method, request.path) {
+            (Some(method), Some(path)) => routes.iter().any(|pattern| route::covers(pattern, method, path)),
+            _ => false,
+        }
+    })
+}
+
+fn permits_country(key: &KeyRecord, request: &Request<'_>, _: Timestamp) -> bool {
+    key.rules
+        .as_ref()
+        .map(|rules| &rules.countries)
+        .filter(|countries| !countries.is_empty())
+        .is_none_or(|countries| request.country.is_some_and(|country| countries.contains(&country)))
+}
+
+/// Every rule's state for a dry run, in order.
+pub fn explain(key: &KeyRecord, request: &Request<'_>, now: Timestamp) -> Vec<Check> {
+    let mut checks =
+        vec![pass(Outcome::Malformed, "the key has the right form"), pass(Outcome::NotFound, "the key exists")];
+    for (refusal, passes) in RULES {
+        let outcome = match () {
+            () if !passes(key, request, now) => CheckOutcome::Fail,
+            () if !applies(*refusal, key, request) => CheckOutcome::Skipped,
+            () => CheckOutcome::Pass,
+        };
+        checks.push(Check { check: refusal.as_str(), outcome, detail: detail(*refusal, outcome, key, request) });
+    }
+    checks
+}
+
+fn explain_unknown(outcome: Outcome) -> Vec<Check> {
+    let fail = |of: Outcome, detail: &str| Check {
+        check: of.as_str(),
+        outcome: CheckOutcome::Fail,
+        detail: detail.to_owned(),
+    };
+    match outcome {
+        Outcome::Malformed => {
+            vec![fail(Outcome::Malformed, "the string has not the form of a key, or its checksum is wrong")]
+        }
+        _ => vec![
+            pass(Outcome::Malformed, "the key has the right form"),
+            fail(Outcome::NotFound, "no such key is known"),
+        ],
+    }
+}
+
+fn pass(of: Outcome, detail: &str) -> Check {
+    Check { check: of.as_str(), outcome: CheckOutcome::Pass, detail: detail.to_owned() }
+}
+
+/// Whether the rule had something to judge.
+fn applies(refusal: Outcome, key: &KeyRecord, request: &Request<'_>) -> bool {
+    let rules = key.rules.as_deref();
+    match refusal {
+        Outcome::Expired => key.expires_at != Timestamp::NEVER,
+        Outcome::WrongEnvironment => request.environment.is_some(),
+        Outcome::InsufficientScope => !request.scopes.is_empty(),
+        Outcome::IpForbidden => rules.is_some_and(|rules| !rules.addresses.is_empty()),
+        Outcome::RouteForbidden => rules.is_some_and(|rules| !rules.routes.is_empty()),
+        Outcome::OutsideHours => rules.is_some_and(|rules| rules.hours.is_some()),
+        Outcome::CountryForbidden => rules.is_some_and(|rules| !rules.countries.is_empty()),
+        _ => true,
+    }
+}
+
+fn detail(refusal: Outcome, outcome: CheckOutcome, key: &KeyRecord, request: &Request<'_>) -> String {
+    let told = |text: &str| text.to_owned();
+    match (refusal, outcome) {
+        (_, CheckOutcome::Skipped) => told("no such rule applies"),
+        (Outcome::Rotated, _) if key.secret_status == SecretStatus::Rotated => {
+            format!("this secret was replaced; its overlap ends at {}", key.secret_expires_at)
+        }
+        (Outcome::Expired, _) => format!("the key expires at {}", key.expires_at),
+        (Outcome::WrongEnvironment, _) => {
+            format!("the key is for {}, asked was {}", key.environment(), request.environment.unwrap_or("-"))
+        }
+        (Outcome::InsufficientScope, CheckOutcome::Fail) => {
+            let missing: Vec<&str> =
+                request.scopes.iter().copied().filter(|wanted| !scope::any_covers(key.scopes(), wanted)).collect();
+            format!("not covered: {}", missing.join(" "))
+        }
+        (Outcome::IpForbidden, CheckOutcome::Fail) => match request.ip {
+            Some(address) => format!("the key's address rules refuse {address}"),
+            None => told("the key has address rules and no address was told"),
+        },
+        (Outcome::RouteForbidden, CheckOutcome::Fail) => match (request.method, request.path) {
+            (Some(method), Some(path)) => format!("no allowed route covers {method} {path}"),
+            _ => told("the key has allowed routes and no method and path were told"),
+        },
+        (Outcome::CountryForbidden, CheckOutcome::Fail) if request.country.is_none() => {
+            told("the key has allowed countries and the country of the address is not known")
+        }
+        (_, CheckOutcome::Pass) => told("passed"),
+        (_, CheckOutcome::Fail) => told("refused"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::KeyDigest;
+    use crate::record::{RecordParts, Rules, Tenant};
+
+    fn now() -> Timestamp {
+        "2026-11-20T12:00:00Z".parse().unwrap()
+    }
+
+    fn key(change: impl FnOnce(&mut RecordParts<'_>)) -> KeyRecord {
+        let nil = uuid::Uuid::nil();
+        let mut parts = RecordParts {
+            digest: KeyDigest::from_bytes([0; 32]),
+            key_id: Id::from_uuid(nil),
+            secret_id: Id::from_uuid(nil),
+            owner_id: None,
+            tenant: Arc::new(Tenant::new(Id::from_uuid(nil), "pro", false)),
+            status: KeyStatus::Active,
+            secret_status: SecretStatus::Active,
+            expires_at: None,
+            secret_expires_at: None,
+            rules: Rules::default(),
+            grant: None,
+            name: "billing",
+            environment: "live",
+            scopes: "invoices:read orders:*",
+            metadata: "{}",
+            external_id: None,
+        };
+        change(&mut parts);
+        KeyRecord::new(parts)
+    }
+
+    fn check(key: &KeyRecord, request: Request<'_>, expected: Outcome) {
+        assert_eq!(judge(key, &request, now()), expected);
+        let explained = explain(key, &request, now());
+        let first =
+            explained.iter().find(|check| check.outcome == CheckOutcome::Fail).map_or("valid", |check| check.check);
+        assert_eq!(first, expected.as_str(), "the dry run tells the same");
+    }
+
+    #[test]
+    fn each_rule_refuses_with_its_own_code() {
+        let plain = Request::default();
+        check(&key(|_| {}), plain, Outcome::Valid);
+        check(&key(|k| k.status = KeyStatus::Disabled), plain, Outcome::Disabled);
+        check(&key(|k| k.status = KeyStatus::Revoked), plain, Outcome::Revoked);
+        check(&key(|k| k.secret_status = SecretStatus::Revoked), plain, Outcome::Revoked);
+        check(&key(|k| k.expires_at = Some(now())), plain, Outcome::Expired);
+        check(&key(|k| k.expires_at = Some(now().plus_seconds(1))), plain, Outcome::Valid);
+        check(&key(|_| {}), Request { environment: Some("test"), ..plain }, Outcome::WrongEnvironment);
+        check(&key(|_| {}), Request { scopes: &["orders:write", "invoices:read"], ..plain }, Outcome::Valid);
+        check(&key(|_| {}), Request { scopes: &["invoices:write"], ..plain }, Outcome::InsufficientScope);
+        let suspended = Arc::new(Tenant::new(Id::from_uuid(uuid::Uuid::nil()), "pro", true));
+        check(&key(|k| k.tenant = suspended), plain, Outcome::OrganizationSuspended);
+    }
+
+    #[test]
+    fn a_rotated_secret_lives_until_its_overlap_ends() {
+        let rotated = |until: Timestamp| {
+            key(|k| {
+                k.secret_status = SecretStatus::Rotated;
+                k.secret_expires_at = Some(until);
+            })
+        };
+        check(&rotated(now().plus_seconds(1)), Request::default(), Outcome::Valid);
+        check(&rotated(now()), Request::default(), Outcome::Rotated);
+    }
+
+    #[test]
+    fn rules_without_the_facts_to_judge_by_refuse() {
+        let plain = Request::default();
+        let ruled = |rules: Rules| key(|k| k.rules = rules);
+        let mut addresses = Rules::default();
+        addresses.addresses.allowed = [crate::network::parse_block("192.0.2.0/24").unwrap()].into();
+        check(&ruled(addresses.clone()), plain, Outcome::IpForbidden);
+        check(&ruled(addresses), Request { ip: Some("192.0.2.9".parse().unwrap()), ..plain }, Outcome::Valid);
+        let routes = Rules { routes: ["GET /invoices/*".into()].into(), ..Rules::default() };
+        check(&ruled(routes.clone()), plain, Outcome::RouteForbidden);
+        check(&ruled(routes), Request { method: Some("GET"), path: Some("/invoices/7"), ..plain }, Outcome::Valid);
+        let countries = Rules { countries: [*b"JP"].into(), ..Rules::default() };
+        check(&ruled(countries.clone()), plain, Outcome::CountryForbidden);
+        check(&ruled(countries), Request { country: Some(*b"JP"), ..plain }, Outcome::Valid);
+    }
+
+    #[test]
+    fn the_first_rule_that_applies_decides() {
+        let worst = key(|k| {
+            k.status = KeyStatus::Disabled;
+            k.expires_at = Some(now());
+        });
+        check(
+            &worst,
+            Request { scopes: &["nothing"], environment: Some("test"), ..Request::default() },
+            Outcome::Disabled,
+        );
+    }
+}
