@@ -254,6 +254,11 @@ impl Grant {
         self.instance.all.contains(permission)
     }
 
+    /// Whether the caller has any right at the instance.
+    pub fn holds_at_instance(&self) -> bool {
+        self.instance != Rights::default()
+    }
+
     /// Everything the caller may do somewhere; what it may hand on to a key that it makes.
     pub fn holds(&self, permission: Permission) -> bool {
         self.home.extent(permission) != Extent::Nothing

@@ -64,6 +64,11 @@ impl ActiveHours {
     }
 }
 
+/// Whether `name` is an IANA time zone.
+pub fn is_zone(name: &str) -> bool {
+    TimeZone::get(name).is_ok()
+}
+
 impl Window {
     fn read(text: &WindowText) -> Result<Self, String> {
         let mut days = 0;

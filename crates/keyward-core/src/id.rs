@@ -34,7 +34,7 @@ macro_rules! kinds {
 
 kinds! {
     Organization "org", User "usr", Key "key", KeySecret "sec", Keyspace "kss", Plan "pln", Session "ses",
-    Invitation "inv", Event "aud", Job "job", Backup "bak", Webhook "whk", Request "req", Node "nod", Leak "lek",
+    Invitation "inv", Event "aud", Job "job", Backup "bak", Webhook "whk", Request "req", Node "nod", Leak "lek", Announcement "ann", Binding "rol",
 }
 
 /// Crockford's base32 in lower case, as TypeID prescribes.

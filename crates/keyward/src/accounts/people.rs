@@ -1,0 +1,134 @@
+//! People and their roles. Signing in comes with sessions; here is who somebody is and what role they have.
+
+use keyward_core::access::Role;
+use keyward_core::id::{self, Id};
+use keyward_core::problem::Code;
+use keyward_core::time::Timestamp;
+use serde_json::json;
+
+use super::sql as statements;
+use crate::audit::{Event, EventType};
+use crate::change::Change;
+use crate::context::Context;
+use crate::db::{row, sql};
+use crate::error::{Error, Result};
+use crate::ground::Ground;
+
+row! {
+    /// A person's standing when a service key of theirs is judged.
+    #[derive(Debug, Clone)]
+    pub(crate) struct Standing { pub disabled_at: Option<Timestamp>, pub home_role: Option<String>, pub instance_role: Option<String> }
+}
+
+row! {
+    struct BindingRow { id: Id<id::Binding>, role: String }
+}
+
+/// Roles of people.
+#[derive(Clone)]
+pub struct People {
+    pub(crate) ground: Ground,
+}
+
+impl People {
+    /// Gives a person a role in an organization, or at the instance with `None`; replaces the one they have.
+    /// The last owner keeps the role: one must always be left.
+    pub async fn assign_role(
+        &self,
+        context: &Context,
+        person: Id<id::User>,
+        organization: Option<Id<id::Organization>>,
+        role: Role,
+    ) -> Result<()> {
+        let mut change = Change::begin(&self.ground, context).await?;
+        let before = self.binding(&mut change, person, organization).await?;
+        if role != Role::Owner {
+            self.keep_an_owner(&mut change, organization, before.as_ref()).await?;
+        }
+        match &before {
+            Some(binding) => {
+                sql(statements::UPDATE_BINDING).bind(binding.id).bind(role.as_str()).execute(change.tx()).await?;
+            }
+            None => {
+                let insert = sql(statements::INSERT_BINDING).bind(self.ground.new_id::<id::Binding>()).bind(person);
+                insert.bind(organization).bind(role.as_str()).bind(change.now()).execute(change.tx()).await?;
+            }
+        }
+        self.commit(change, "role_assigned", person, organization, before, Some(role)).await
+    }
+
+    /// Takes away the role that a person has.
+    pub async fn remove_role(
+        &self,
+        context: &Context,
+        person: Id<id::User>,
+        organization: Option<Id<id::Organization>>,
+    ) -> Result<()> {
+        let mut change = Change::begin(&self.ground, context).await?;
+        let before = self.binding(&mut change, person, organization).await?.ok_or_else(Error::not_found)?;
+        self.keep_an_owner(&mut change, organization, Some(&before)).await?;
+        sql(statements::DELETE_BINDING).bind(before.id).execute(change.tx()).await?;
+        self.commit(change, "role_removed", person, organization, Some(before), None).await
+    }
+
+    /// Deletes a person. Their service keys stop with the next call.
+    pub async fn delete(&self, context: &Context, person: Id<id::User>) -> Result<()> {
+        let mut change = Change::begin(&self.ground, context).await?;
+        change.touch_owner(person).await?;
+        if sql(statements::DELETE_PERSON).bind(person).execute(change.tx()).await? == 0 {
+            return Err(Error::not_found());
+        }
+        change.commit(Event::new(EventType::UserManagement, "person_deleted", "user", person)).await?;
+        Ok(())
+    }
+
+    async fn binding(
+        &self,
+        change: &mut Change<'_>,
+        person: Id<id::User>,
+        organization: Option<Id<id::Organization>>,
+    ) -> Result<Option<BindingRow>> {
+        // Holds the owners' rows until the change ends: two parallel changes cannot both be the last but one.
+        sql(statements::LOCK_OWNERS).bind(organization).execute(change.tx()).await?;
+        Ok(sql(statements::FIND_BINDING).bind(person).bind(organization).optional(change.tx()).await?)
+    }
+
+    async fn keep_an_owner(
+        &self,
+        change: &mut Change<'_>,
+        organization: Option<Id<id::Organization>>,
+        leaving: Option<&BindingRow>,
+    ) -> Result<()> {
+        if leaving.is_none_or(|binding| binding.role != Role::Owner.as_str()) {
+            return Ok(());
+        }
+        let (owners,) = sql(statements::COUNT_OWNERS).bind(organization).one::<(i64,)>(change.tx()).await?;
+        if owners > 1 { Ok(()) } else { Err(Error::new(Code::LastOwner, Code::LastOwner.meaning())) }
+    }
+
+    async fn commit(
+        &self,
+        mut change: Change<'_>,
+        action: &'static str,
+        person: Id<id::User>,
+        organization: Option<Id<id::Organization>>,
+        before: Option<BindingRow>,
+        after: Option<Role>,
+    ) -> Result<()> {
+        change.touch_owner(person).await?;
+        let mut event = Event::new(EventType::UserManagement, action, "user", person);
+        event.organization = organization;
+        let details = json!({ "before": before.map(|binding| binding.role), "after": after.map(Role::as_str) });
+        change.commit(event.details(details)).await?;
+        Ok(())
+    }
+}
+
+/// A person's standing in an organization, read when a service key of theirs is loaded.
+pub(crate) async fn standing(
+    ground: &Ground,
+    person: Id<id::User>,
+    organization: Id<id::Organization>,
+) -> Result<Option<Standing>, crate::db::DbError> {
+    sql(statements::STANDING).bind(person).bind(organization).optional(&ground.db).await
+}

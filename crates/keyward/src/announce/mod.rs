@@ -1,0 +1,115 @@
+//! Announcements: what a change touched, so that nothing judged from memory is out of date.
+//!
+//! Every change posts its subjects here when it commits; the verifier takes them before it looks into its memory
+//! again. Between nodes on PostgreSQL they travel as rows in the change's own transaction (`nodes`): NOTIFY only
+//! hurries, a bounded re-read is the net, and without either a node stops trusting its memory.
+
+pub(crate) mod nodes;
+mod sql;
+
+use std::str::FromStr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use keyward_core::id::{self, Id};
+use keyward_core::time::Timestamp;
+
+/// What a change touched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// A secret, by the slot of its digest (`KeyDigest::slot`).
+    Secret(u128),
+    Organization(Id<id::Organization>),
+    /// A secret that did not exist before: what was absent may be present now.
+    Issued,
+    /// Foreign key strings of a new prefix were imported.
+    Imports,
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Secret(slot) => write!(f, "secret {slot:032x}"),
+            Self::Organization(id) => write!(f, "organization {id}"),
+            Self::Issued => f.write_str("issued"),
+            Self::Imports => f.write_str("imports"),
+        }
+    }
+}
+
+impl FromStr for Subject {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text.split_once(' ') {
+            Some(("secret", slot)) => u128::from_str_radix(slot, 16).map(Self::Secret).map_err(|_| ()),
+            Some(("organization", id)) => id.parse().map(Self::Organization).map_err(|_| ()),
+            None if text == "issued" => Ok(Self::Issued),
+            None if text == "imports" => Ok(Self::Imports),
+            _ => Err(()),
+        }
+    }
+}
+
+/// Where subjects are posted and waited for by the one reader, the verifier.
+#[derive(Debug)]
+pub struct Board {
+    posted: AtomicU64,
+    pending: Mutex<Vec<Subject>>,
+    fresh_until: AtomicI64,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self { posted: AtomicU64::new(0), pending: Mutex::default(), fresh_until: AtomicI64::new(i64::MAX) }
+    }
+}
+
+impl Board {
+    /// Announces what changed; visible to every later `posted`.
+    pub fn post(&self, subjects: impl IntoIterator<Item = Subject>) {
+        let mut pending = self.pending.lock().expect("no one panics while posting");
+        pending.extend(subjects);
+        self.posted.fetch_add(1, Ordering::Release);
+    }
+
+    /// A number that grows with every post: one atomic load for the hot path.
+    pub fn posted(&self) -> u64 {
+        self.posted.load(Ordering::Acquire)
+    }
+
+    /// Takes what was posted, with the number that it brings the reader to.
+    pub fn take(&self) -> (u64, Vec<Subject>) {
+        let mut pending = self.pending.lock().expect("no one panics while posting");
+        (self.posted(), std::mem::take(&mut *pending))
+    }
+
+    /// Until when memory may be trusted: always on one process, a bounded time between re-reads on several nodes.
+    pub fn is_fresh(&self, now: Timestamp) -> bool {
+        now.as_micros() <= self.fresh_until.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn trust_until(&self, until: Timestamp) {
+        self.fresh_until.store(until.as_micros(), Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subjects_read_back() {
+        let organization = Id::from_uuid(uuid::Uuid::from_u128(7));
+        for subject in [
+            Subject::Secret(u128::MAX),
+            Subject::Secret(1),
+            Subject::Organization(organization),
+            Subject::Issued,
+            Subject::Imports,
+        ] {
+            assert_eq!(subject.to_string().parse(), Ok(subject));
+        }
+        assert_eq!("secret xyz".parse::<Subject>(), Err(()));
+    }
+}

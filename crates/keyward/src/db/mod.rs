@@ -1,0 +1,142 @@
+//! The one door to the database: SQLite (one writer, several readers, WAL) or PostgreSQL, behind the same calls.
+//!
+//! Every statement is text with `$1` placeholders that both read alike. Where they must differ, `dialect` knows.
+//! Nothing outside this folder names the driver.
+
+pub mod dialect;
+mod migrate;
+mod row;
+mod sql;
+mod value;
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::ConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+
+pub(crate) use row::row;
+pub use row::{FromRow, Row};
+pub use sql::{On, Sql, sql};
+pub use value::{Bind, FromValue, Json, Kind, Value};
+
+/// What went wrong at the database, told apart as far as callers act on it.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// A unique value exists already; `column` is `table.column`.
+    #[error("{column} is already taken")]
+    Taken { column: String, source: sqlx::Error },
+    /// The database does not answer, or not in time.
+    #[error("the database does not answer")]
+    Unreachable(#[source] sqlx::Error),
+    #[error("the database refused a statement")]
+    Refused(#[source] sqlx::Error),
+    #[error("a row does not have the expected form: {0}")]
+    Unreadable(String),
+    #[error("the database could not be migrated")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+}
+
+impl From<sqlx::Error> for DbError {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error::{Io, PoolClosed, PoolTimedOut, Protocol, Tls, WorkerCrashed};
+        if let Some(column) = dialect::taken_column(&error) {
+            return Self::Taken { column, source: error };
+        }
+        match error {
+            Io(_) | Tls(_) | Protocol(_) | PoolTimedOut | PoolClosed | WorkerCrashed => Self::Unreachable(error),
+            other => Self::Refused(other),
+        }
+    }
+}
+
+/// A database of either kind. Cheap to clone.
+#[derive(Clone, Debug)]
+pub enum Db {
+    Sqlite { writer: SqlitePool, readers: SqlitePool },
+    Postgres(PgPool),
+}
+
+/// A transaction on either kind. Dropped without `commit`, it is rolled back.
+pub enum Tx {
+    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
+    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+}
+
+/// How long a statement waits for a connection before the database counts as unreachable.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Db {
+    /// Opens (and makes, where absent) an SQLite file. Commits are durable: `synchronous=FULL`.
+    pub async fn open_sqlite(file: &Path) -> Result<Self, DbError> {
+        let options = SqliteConnectOptions::new()
+            .filename(file)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(ACQUIRE_TIMEOUT)
+            .foreign_keys(true)
+            .disable_statement_logging();
+        let pool = |connections| {
+            SqlitePoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT).idle_timeout(None)
+        };
+        let writer = pool(1).connect_with(options.clone()).await?;
+        let readers = pool(4).connect_with(options.read_only(true).create_if_missing(false)).await?;
+        Ok(Self::Sqlite { writer, readers })
+    }
+
+    /// Connects to PostgreSQL 15 or later, e.g. `postgres://user:password@host/database`.
+    pub async fn open_postgres(url: &str, connections: u32) -> Result<Self, DbError> {
+        let options: PgConnectOptions = url.parse()?;
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(options.disable_statement_logging().application_name("keyward"))
+            .await?;
+        Ok(Self::Postgres(pool))
+    }
+
+    /// Brings the schema up to date; safe to call from several nodes at once.
+    pub async fn migrate(&self) -> Result<(), DbError> {
+        migrate::run(self).await
+    }
+
+    /// Begins a transaction that may write.
+    pub async fn begin(&self) -> Result<Tx, DbError> {
+        Ok(match self {
+            // Takes the write lock now, so that no later statement can fail for it.
+            Self::Sqlite { writer, .. } => Tx::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
+            Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+        })
+    }
+
+    pub fn is_postgres(&self) -> bool {
+        matches!(self, Self::Postgres(_))
+    }
+
+    pub fn kind(&self) -> &'static str {
+        if self.is_postgres() { "postgres" } else { "sqlite" }
+    }
+
+    /// Closes every connection after its present work.
+    pub async fn close(&self) {
+        match self {
+            Self::Sqlite { writer, readers } => {
+                readers.close().await;
+                writer.close().await;
+            }
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+impl Tx {
+    pub async fn commit(self) -> Result<(), DbError> {
+        match self {
+            Self::Sqlite(tx) => tx.commit().await?,
+            Self::Postgres(tx) => tx.commit().await?,
+        }
+        Ok(())
+    }
+}

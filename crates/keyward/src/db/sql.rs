@@ -1,0 +1,124 @@
+//! A statement with its values, run on the pool or in a transaction.
+
+use sqlx::postgres::PgArguments;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Postgres, Sqlite, query_with};
+
+use super::row::{FromRow, Row};
+use super::value::{Bind, Value, bind_postgres, bind_sqlite};
+use super::{Db, DbError, Tx};
+
+/// Where a statement runs.
+pub enum On<'a> {
+    Db(&'a Db),
+    Tx(&'a mut Tx),
+}
+
+impl On<'_> {
+    /// The same place for another statement.
+    pub fn again(&mut self) -> On<'_> {
+        match self {
+            Self::Db(db) => On::Db(db),
+            Self::Tx(tx) => On::Tx(tx),
+        }
+    }
+}
+
+impl<'a> From<&'a Db> for On<'a> {
+    fn from(db: &'a Db) -> Self {
+        Self::Db(db)
+    }
+}
+
+impl<'a> From<&'a mut Tx> for On<'a> {
+    fn from(tx: &'a mut Tx) -> Self {
+        Self::Tx(tx)
+    }
+}
+
+/// A statement and the values of its placeholders, in order.
+#[must_use]
+pub struct Sql {
+    text: &'static str,
+    values: Vec<Value>,
+}
+
+/// A statement; its text is always a constant of a `sql.rs`.
+pub fn sql(text: &'static str) -> Sql {
+    Sql { text, values: Vec::new() }
+}
+
+/// Writes `$body` four times: for a pool and a transaction of either database. In it, `$query` is the statement with
+/// its values, `$target` what executes it, and `$row` what wraps a driver's row.
+macro_rules! on {
+    ($on:expr, $pool:ident, $sql:expr, |$query:ident, $target:ident, $row:ident| $body:expr) => {
+        match $on {
+            On::Db(Db::Sqlite { $pool: pool, .. }) => {
+                let ($query, $target, $row) = (query_with::<Sqlite, _>($sql.text, $sql.sqlite()?), pool, Row::Sqlite);
+                $body
+            }
+            On::Tx(Tx::Sqlite(tx)) => {
+                let ($query, $target, $row) =
+                    (query_with::<Sqlite, _>($sql.text, $sql.sqlite()?), &mut **tx, Row::Sqlite);
+                $body
+            }
+            On::Db(Db::Postgres(pool)) => {
+                let ($query, $target, $row) =
+                    (query_with::<Postgres, _>($sql.text, $sql.postgres()?), pool, Row::Postgres);
+                $body
+            }
+            On::Tx(Tx::Postgres(tx)) => {
+                let ($query, $target, $row) =
+                    (query_with::<Postgres, _>($sql.text, $sql.postgres()?), &mut **tx, Row::Postgres);
+                $body
+            }
+        }
+    };
+}
+
+impl Sql {
+    pub fn bind(mut self, value: impl Bind) -> Self {
+        self.values.push(value.into_value());
+        self
+    }
+
+    /// Runs a statement that answers no rows; returns how many rows it touched.
+    pub async fn execute<'a>(mut self, on: impl Into<On<'a>>) -> Result<u64, DbError> {
+        Ok(on!(on.into(), writer, self, |query, target, _row| query.execute(target).await?.rows_affected()))
+    }
+
+    /// The first row, if there is one.
+    pub async fn optional<'a, T: FromRow>(mut self, on: impl Into<On<'a>>) -> Result<Option<T>, DbError> {
+        let row = on!(on.into(), readers, self, |query, target, row| query.fetch_optional(target).await?.map(row));
+        row.as_ref().map(T::from_row).transpose()
+    }
+
+    /// The one row that is known to exist.
+    pub async fn one<'a, T: FromRow>(self, on: impl Into<On<'a>>) -> Result<T, DbError> {
+        let text = self.text;
+        self.optional(on).await?.ok_or_else(|| DbError::Unreadable(format!("no row from: {text}")))
+    }
+
+    pub async fn all<'a, T: FromRow>(mut self, on: impl Into<On<'a>>) -> Result<Vec<T>, DbError> {
+        let rows: Vec<Row> = on!(on.into(), readers, self, |query, target, row| {
+            query.fetch_all(target).await?.into_iter().map(row).collect()
+        });
+        rows.iter().map(T::from_row).collect()
+    }
+
+    fn sqlite(&mut self) -> Result<SqliteArguments, DbError> {
+        let mut arguments = SqliteArguments::default();
+        for value in std::mem::take(&mut self.values) {
+            bind_sqlite(&mut arguments, value).map_err(sqlx::Error::Encode)?;
+        }
+        Ok(arguments)
+    }
+
+    fn postgres(&mut self) -> Result<PgArguments, DbError> {
+        let mut arguments = PgArguments::default();
+        for value in std::mem::take(&mut self.values) {
+            bind_postgres(&mut arguments, value).map_err(sqlx::Error::Encode)?;
+        }
+        Ok(arguments)
+    }
+}

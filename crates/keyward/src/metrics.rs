@@ -1,0 +1,63 @@
+//! Counters for Prometheus. Label sets are resolved once, so that counting is one atomic add.
+
+use keyward_core::verdict::Outcome;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    code: &'static str,
+}
+
+/// Everything that is counted.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// In the order of `Outcome::ALL`.
+    outcomes: Vec<Counter>,
+    pub cache_misses: Counter,
+    pub unjudged: Counter,
+    pub unwritten_uses: Counter,
+    pub cached_secrets: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("keyward");
+        let verifications = Family::<OutcomeLabel, Counter>::default();
+        registry.register("verifications", "Judged keys by outcome", verifications.clone());
+        let outcomes = Outcome::ALL
+            .iter()
+            .map(|outcome| verifications.get_or_create(&OutcomeLabel { code: outcome.as_str() }).clone())
+            .collect();
+        let counter = |registry: &mut Registry, name: &str, help: &str| {
+            let counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        };
+        let cache_misses = counter(&mut registry, "cache_misses", "Secrets that had to be read from the database");
+        let unjudged =
+            counter(&mut registry, "unjudged", "Verifications without a verdict: the database did not answer");
+        let unwritten_uses =
+            counter(&mut registry, "unwritten_uses", "Last uses that were lost because the database did not take them");
+        let cached_secrets = Gauge::default();
+        registry.register("cached_secrets", "Secrets held in memory", cached_secrets.clone());
+        Self { registry, outcomes, cache_misses, unjudged, unwritten_uses, cached_secrets }
+    }
+}
+
+impl Metrics {
+    pub fn count(&self, outcome: Outcome) {
+        self.outcomes[outcome as usize].inc();
+    }
+
+    /// The OpenMetrics text.
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry).expect("a string takes everything");
+        out
+    }
+}

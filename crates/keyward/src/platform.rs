@@ -1,0 +1,118 @@
+//! The whole platform, opened once: the slices as fields, and the work that runs beside the requests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyward_core::time::Clock;
+
+use crate::accounts::organizations::Organizations;
+use crate::accounts::people::People;
+use crate::accounts::plans::Plans;
+use crate::accounts::setup::Setup;
+use crate::audit::Audit;
+use crate::config::Settings;
+use crate::db::{Db, sql};
+use crate::error::{Error, Result};
+use crate::ground::Ground;
+use crate::idempotency::Idempotency;
+use crate::keys::Keys;
+use crate::keys::keyspaces::Keyspaces;
+use crate::keys::peppers::Peppers;
+use crate::metrics::Metrics;
+use crate::tasks::Tasks;
+use crate::verify::Verifier;
+
+/// One node of Keyward.
+pub struct Keyward {
+    pub settings: Settings,
+    pub clock: Clock,
+    pub organizations: Organizations,
+    pub plans: Plans,
+    pub people: People,
+    pub setup: Setup,
+    pub keyspaces: Keyspaces,
+    pub keys: Keys,
+    pub audit: Audit,
+    pub idempotency: Idempotency,
+    pub verifier: Arc<Verifier>,
+    pub metrics: Arc<Metrics>,
+    ground: Ground,
+}
+
+impl Keyward {
+    /// Opens the database that the settings name, brings its schema up to date, and makes what must exist.
+    pub async fn open(settings: Settings, clock: Clock) -> Result<Self> {
+        let db = open_database(&settings).await?;
+        db.migrate().await?;
+        let ground = Ground { db, clock: clock.clone(), board: Arc::default() };
+        let plans = Plans { ground: ground.clone() };
+        plans.ensure_built_in().await?;
+        let keyspaces = Keyspaces { ground: ground.clone() };
+        keyspaces.ensure_default().await?;
+        let peppers = Arc::new(Peppers::open(&ground, &settings.keys.peppers).await?);
+        let metrics = Arc::new(Metrics::default());
+        let verifier =
+            Verifier::open(ground.clone(), peppers.clone(), &settings.keys, settings.verify.clone(), metrics.clone());
+        let verifier = Arc::new(verifier.await?);
+        Ok(Self {
+            organizations: Organizations { ground: ground.clone() },
+            plans,
+            people: People { ground: ground.clone() },
+            setup: Setup { ground: ground.clone() },
+            keyspaces,
+            keys: Keys::new(ground.clone(), peppers, &settings, verifier.clone()),
+            audit: Audit { ground: ground.clone() },
+            idempotency: Idempotency { ground: ground.clone() },
+            verifier,
+            metrics,
+            settings,
+            clock,
+            ground,
+        })
+    }
+
+    /// Starts the work beside the requests: flush, follow the other nodes, sweep. `Tasks::stop` ends it and flushes.
+    pub async fn start_tasks(&self) -> Result<Tasks> {
+        let stale_bound = Duration::from_millis(self.settings.verify.stale_bound_millis);
+        let flush_every = Duration::from_millis(self.settings.verify.flush_millis.max(10));
+        Tasks::start(self.ground.clone(), self.verifier.clone(), self.idempotency.clone(), flush_every, stale_bound)
+            .await
+    }
+
+    /// Whether the database answers.
+    pub async fn is_ready(&self) -> bool {
+        let answer = sql("SELECT 1 AS value").one::<(i64,)>(&self.ground.db);
+        matches!(tokio::time::timeout(Duration::from_secs(2), answer).await, Ok(Ok(_)))
+    }
+
+    /// `sqlite` or `postgres`.
+    pub fn database_kind(&self) -> &'static str {
+        self.ground.db.kind()
+    }
+
+    /// Closes the database; call it after the tasks have stopped.
+    pub async fn close(&self) {
+        self.ground.db.close().await;
+    }
+}
+
+async fn open_database(settings: &Settings) -> Result<Db> {
+    let database = &settings.database;
+    if !database.url.is_empty() {
+        return Ok(Db::open_postgres(&database.url, database.connections).await?);
+    }
+    let unusable = |error: std::io::Error| {
+        let detail = format!("The folder {} cannot be used: {error}", database.data_dir.display());
+        Error::new(keyward_core::problem::Code::NotReady, detail)
+    };
+    std::fs::create_dir_all(&database.data_dir).map_err(unusable)?;
+    restrict_to_owner(&database.data_dir).map_err(unusable)?;
+    Ok(Db::open_sqlite(&database.data_dir.join("keyward.db")).await?)
+}
+
+/// The folder holds the pepper and every digest.
+fn restrict_to_owner(folder: &std::path::Path) -> std::io::Result<()> {
+    #[cfg(unix)]
+    std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! The work beside the requests. Each task takes no input, may run at any time, and is run on a timer and on a nudge.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::announce::nodes::{self, Follower, Hint};
+use crate::error::Result;
+use crate::ground::Ground;
+use crate::idempotency::Idempotency;
+use crate::verify::Verifier;
+
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
+
+/// The running tasks.
+pub struct Tasks {
+    stop: watch::Sender<bool>,
+    running: Vec<JoinHandle<()>>,
+}
+
+impl Tasks {
+    pub(crate) async fn start(
+        ground: Ground,
+        verifier: Arc<Verifier>,
+        idempotency: Idempotency,
+        flush_every: Duration,
+        stale_bound: Duration,
+    ) -> Result<Self> {
+        let (stop, stopped) = watch::channel(false);
+        let mut running = vec![
+            tokio::spawn(flush(verifier, flush_every, stopped.clone())),
+            tokio::spawn(sweep(ground.clone(), idempotency, stopped.clone())),
+        ];
+        if ground.db.is_postgres() {
+            let follower = Follower::join(ground.clone(), stale_bound).await?;
+            running.push(tokio::spawn(follow(ground, follower, stale_bound, stopped)));
+        }
+        Ok(Self { stop, running })
+    }
+
+    /// Ends every task after its present round; the last flush has been written when this returns.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        for task in self.running {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task did not end well");
+            }
+        }
+    }
+}
+
+/// Writes what verifications left behind.
+async fn flush(verifier: Arc<Verifier>, every: Duration, mut stopped: watch::Receiver<bool>) {
+    let mut timer = interval(every);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let last = tokio::select! {
+            _ = timer.tick() => false,
+            () = verifier.flush_wanted() => false,
+            _ = stopped.changed() => true,
+        };
+        if let Err(error) = verifier.flush().await {
+            tracing::warn!(%error, "last uses could not be written");
+        }
+        if last {
+            return;
+        }
+    }
+}
+
+/// Re-reads what other nodes announced, several times within the bound, at once when told.
+async fn follow(ground: Ground, mut follower: Follower, stale_bound: Duration, mut stopped: watch::Receiver<bool>) {
+    let mut timer = interval(stale_bound / 4);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut hint = Hint::listen(&ground.db).await;
+    let mut rounds_without = 0u32;
+    loop {
+        tokio::select! {
+            _ = timer.tick() => {}
+            () = hint.next() => {}
+            _ = stopped.changed() => return follower.leave().await,
+        }
+        // A re-read that hangs must not keep the next one from being tried.
+        match timeout(stale_bound, follower.read()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the announcements could not be read"),
+            Err(_) => tracing::warn!("the announcements could not be read in time"),
+        }
+        if !hint.is_heard() {
+            rounds_without += 1;
+            if rounds_without.is_multiple_of(20)
+                && let Ok(again) = timeout(stale_bound, Hint::listen(&ground.db)).await
+            {
+                hint = again;
+            }
+        }
+    }
+}
+
+/// Drops what is out of date.
+async fn sweep(ground: Ground, idempotency: Idempotency, mut stopped: watch::Receiver<bool>) {
+    let mut timer = interval(SWEEP_EVERY);
+    loop {
+        tokio::select! {
+            _ = timer.tick() => {}
+            _ = stopped.changed() => return,
+        }
+        for swept in [idempotency.forget().await, nodes::forget(&ground).await] {
+            if let Err(error) = swept {
+                tracing::warn!(%error, "a sweep failed");
+            }
+        }
+    }
+}

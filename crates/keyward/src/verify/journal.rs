@@ -1,0 +1,199 @@
+//! What verifications leave behind, gathered in memory and written in batches: last uses, digests to be replaced,
+//! and log lines of refusals. A crash loses at most one flush interval of it, and never a decision.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Mutex;
+
+use keyward_core::id::{self, Id};
+use keyward_core::key::{self, KeyDigest};
+use keyward_core::record::KeyRecord;
+use keyward_core::time::Timestamp;
+use keyward_core::verdict::Outcome;
+use serde_json::json;
+use tokio::sync::Notify;
+
+use super::{Verifier, sql as statements};
+use crate::audit::{Event, EventType};
+use crate::change::Change;
+use crate::context::Context;
+use crate::db::Json;
+use crate::error::Result;
+
+/// Most log lines of refusals a flush; what is beyond is told as a number.
+const MAX_REFUSALS: usize = 500;
+/// Most uses that are held while the database does not take them.
+const MAX_USES: usize = 1_000_000;
+
+pub(super) struct Journal {
+    resolution_seconds: u32,
+    uses: Mutex<Vec<Use>>,
+    rehashes: Mutex<HashMap<Id<id::KeySecret>, Rehash>>,
+    refusals: Mutex<Refusals>,
+    nudged: Notify,
+}
+
+struct Use {
+    secret: Id<id::KeySecret>,
+    at: Timestamp,
+    address: Option<IpAddr>,
+}
+
+#[derive(Clone, Copy)]
+struct Rehash {
+    digest: KeyDigest,
+    pepper_version: u32,
+}
+
+#[derive(Default)]
+struct Refusals {
+    lines: Vec<Refusal>,
+    beyond: u64,
+}
+
+struct Refusal {
+    outcome: Outcome,
+    key: Option<Id<id::Key>>,
+    hint: String,
+    address: Option<IpAddr>,
+    at: Timestamp,
+}
+
+impl Journal {
+    pub(super) fn new(resolution_seconds: u32) -> Self {
+        Self {
+            resolution_seconds,
+            uses: Mutex::default(),
+            rehashes: Mutex::default(),
+            refusals: Mutex::default(),
+            nudged: Notify::new(),
+        }
+    }
+
+    /// Notes a valid use, if it is news.
+    pub(super) fn note_use(&self, record: &KeyRecord, address: Option<IpAddr>, now: Timestamp) {
+        if record.last_use.is_news(now, address, self.resolution_seconds) {
+            let mut uses = self.uses.lock().expect("no one panics while noting");
+            if uses.len() < MAX_USES {
+                uses.push(Use { secret: record.secret_id, at: now, address });
+            }
+        }
+    }
+
+    /// Notes that a secret's digest is to be replaced by our own under the present pepper.
+    pub(super) fn note_rehash(&self, secret: Id<id::KeySecret>, digest: KeyDigest, pepper_version: u32) {
+        let mut rehashes = self.rehashes.lock().expect("no one panics while noting");
+        rehashes.insert(secret, Rehash { digest, pepper_version });
+    }
+
+    /// Notes a refusal for the log: never the string itself, at most its last four characters.
+    pub(super) fn note_refusal(
+        &self,
+        outcome: Outcome,
+        record: Option<&KeyRecord>,
+        presented: Option<&str>,
+        address: Option<IpAddr>,
+        at: Timestamp,
+    ) {
+        let mut refusals = self.refusals.lock().expect("no one panics while noting");
+        if refusals.lines.len() >= MAX_REFUSALS {
+            refusals.beyond += 1;
+            return;
+        }
+        // Of a string that is no key anything may be secret; four characters are shown only of what is long enough.
+        let hint = presented.filter(|text| text.len() >= 24 && text.is_ascii()).map_or("", key::hint).to_owned();
+        refusals.lines.push(Refusal { outcome, key: record.map(|record| record.key_id), hint, address, at });
+    }
+
+    /// Asks for a flush now.
+    pub(super) fn nudge(&self) {
+        self.nudged.notify_one();
+    }
+}
+
+impl Verifier {
+    /// Returns when a flush is wanted before its time.
+    pub(crate) async fn flush_wanted(&self) {
+        self.journal.nudged.notified().await;
+    }
+
+    /// Writes everything that was noted. What the database does not take is kept for the next time.
+    pub(crate) async fn flush(&self) -> Result<()> {
+        self.log_refusals();
+        if self.imports_changed.swap(false, std::sync::atomic::Ordering::AcqRel) {
+            self.read_import_prefixes().await?;
+        }
+        self.metrics.cached_secrets.set(self.known.len() as i64);
+        self.write_rehashes().await?;
+        self.write_uses().await
+    }
+
+    fn log_refusals(&self) {
+        let refusals = std::mem::take(&mut *self.journal.refusals.lock().expect("no one panics while noting"));
+        for refusal in refusals.lines {
+            tracing::info!(
+                target: "keyward::verify",
+                reason = refusal.outcome.as_str(),
+                key_id = refusal.key.map(tracing::field::display),
+                hint = (!refusal.hint.is_empty()).then_some(refusal.hint.as_str()),
+                address = refusal.address.map(tracing::field::display),
+                at = %refusal.at,
+                "verification refused"
+            );
+        }
+        if refusals.beyond > 0 {
+            tracing::warn!(target: "keyward::verify", refused = refusals.beyond, "more verifications were refused than are listed");
+        }
+    }
+
+    async fn write_uses(&self) -> Result<()> {
+        let uses = std::mem::take(&mut *self.journal.uses.lock().expect("no one panics while noting"));
+        let mut newest: HashMap<Id<id::KeySecret>, Use> = HashMap::with_capacity(uses.len());
+        for noted in uses {
+            newest.insert(noted.secret, noted);
+        }
+        let uses: Vec<Use> = newest.into_values().collect();
+        for (index, batch) in uses.chunks(1_000).enumerate() {
+            let rows = batch.iter().map(|noted| {
+                json!([
+                    noted.secret.uuid().simple().to_string(),
+                    noted.at.as_micros(),
+                    noted.address.map(|ip| ip.to_string())
+                ])
+            });
+            let statement = statements::TOUCH.on(&self.ground.db).bind(Json(rows.collect::<Vec<_>>()));
+            if let Err(error) = statement.execute(&self.ground.db).await {
+                let lost = uses.len() - index * 1_000;
+                self.metrics.unwritten_uses.inc_by(lost as u64);
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
+    async fn write_rehashes(&self) -> Result<()> {
+        let rehashes = self.journal.rehashes.lock().expect("no one panics while noting").clone();
+        if rehashes.is_empty() {
+            return Ok(());
+        }
+        let context = Context::system("rehash");
+        let mut change = Change::begin(&self.ground, &context).await?;
+        let mut replaced = 0;
+        for (secret, rehash) in &rehashes {
+            // What another node remembers under the older digest is out of date.
+            let older: Option<(Option<Vec<u8>>,)> =
+                crate::db::sql(statements::DIGEST).bind(*secret).optional(change.tx()).await?;
+            let Some((older,)) = older else { continue };
+            if let Some(bytes) = older.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()) {
+                change.touch(crate::announce::Subject::Secret(KeyDigest::from_bytes(bytes).slot()));
+            }
+            let update = crate::db::sql(statements::REHASH).bind(*secret).bind(rehash.digest.as_bytes().to_vec());
+            replaced += update.bind(rehash.pepper_version).execute(change.tx()).await?;
+        }
+        let event = Event::new(EventType::System, "secrets_rehashed", "instance", "peppers");
+        change.commit(event.details(json!({ "secrets": replaced }))).await?;
+        let mut noted = self.journal.rehashes.lock().expect("no one panics while noting");
+        noted.retain(|secret, _| !rehashes.contains_key(secret));
+        Ok(())
+    }
+}

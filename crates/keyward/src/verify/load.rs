@@ -1,0 +1,248 @@
+//! What happens on a miss: one indexed read, and the record is remembered. Here imported and older digests are found
+//! and put in line to be re-hashed; until that is written they are read anew each time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use hmac::{Hmac, KeyInit, Mac};
+use keyward_core::access::{Grant, Permission, Role};
+use keyward_core::id::{self, Id};
+use keyward_core::key::{self, KeyDigest, Shape};
+use keyward_core::record::{KeyRecord, RecordParts, Tenant};
+use keyward_core::time::Timestamp;
+use keyward_core::verdict::Reach;
+use serde_json::Value;
+use sha2::{Digest, Sha256, Sha512};
+
+use super::{Verifier, sql as statements};
+use crate::accounts::people;
+use crate::db::{Json, row, sql};
+use crate::error::{Error, Result};
+use crate::keys::RulesText;
+
+row! {
+    /// A secret with its key, organization and plan.
+    pub(super) struct SecretRow {
+        secret_id: Id<id::KeySecret>,
+        digest: Option<Vec<u8>>,
+        secret_status: String,
+        secret_expires_at: Option<Timestamp>,
+        key_id: Id<id::Key>,
+        organization_id: Id<id::Organization>,
+        owner_id: Option<Id<id::User>>,
+        environment: String,
+        status: String,
+        name: String,
+        scopes: String,
+        permissions: String,
+        rules: Json<RulesText>,
+        external_id: Option<String>,
+        metadata: Json<Value>,
+        expires_at: Option<Timestamp>,
+        organization_status: String,
+        plan: String,
+    }
+}
+
+/// The organizations of the remembered records, one picture each.
+#[derive(Default)]
+pub(super) struct Tenants(HashMap<Id<id::Organization>, Arc<Tenant>>);
+
+impl Tenants {
+    pub(super) fn supersede(&mut self, id: Id<id::Organization>) {
+        if let Some(tenant) = self.0.remove(&id) {
+            tenant.supersede();
+        }
+    }
+}
+
+/// How many digests one look-up can ask for: ours under three peppers, and three kinds of imported ones.
+const CANDIDATES: usize = 6;
+
+impl Verifier {
+    /// Reads the record of a presented key from the database. A key out of reach takes the same steps as an absent one.
+    pub(super) async fn load(
+        &self,
+        presented: &str,
+        digest: KeyDigest,
+        reach: Reach,
+        now: Timestamp,
+    ) -> Result<Option<Arc<KeyRecord>>> {
+        let absent_slot = digest.slot() ^ reach_mark(reach);
+        let generation = self.absent_generation.load(Ordering::Acquire);
+        let fresh = self.ground.board.is_fresh(now);
+        if fresh && self.absent.get(&absent_slot) == Some(generation) {
+            return Ok(None);
+        }
+        // One flight per digest; whoever waits is handed the same record. Absent keys have no flight to share.
+        let guard = if fresh {
+            match self.known.get_value_or_guard_async(&digest.slot()).await {
+                Ok(record)
+                    if record.digest == digest
+                        && !record.tenant.is_superseded()
+                        && reach.includes(record.tenant.id) =>
+                {
+                    return Ok(Some(record));
+                }
+                Ok(_) => None,
+                Err(guard) => Some(guard),
+            }
+        } else {
+            None
+        };
+        self.metrics.cache_misses.inc();
+        let posted = self.ground.board.posted();
+        let Some(row) = self.read(presented, &digest).await? else {
+            if fresh {
+                self.absent.insert(absent_slot, generation);
+            }
+            return Ok(None);
+        };
+        let grant = self.grant_of(&row).await?;
+        let is_current = row.digest.as_deref() == Some(digest.as_bytes().as_slice());
+
+        let mut tenants = self.tenants.lock().expect("no one panics while holding tenants");
+        // Something changed while we read: use what was read for this one call and do not remember it.
+        let remember = fresh && is_current && posted == self.ground.board.posted();
+        let tenant = if remember { tenants.share(&row) } else { Arc::new(row.tenant()) };
+        let record = Arc::new(row.into_record(digest, tenant, grant)?);
+        if remember {
+            match guard {
+                Some(guard) => drop(guard.insert(record.clone())),
+                None => self.known.insert(digest.slot(), record.clone()),
+            }
+        }
+        drop(tenants);
+        if reach.includes(record.tenant.id) {
+            return Ok(Some(record));
+        }
+        if fresh {
+            self.absent.insert(absent_slot, generation);
+        }
+        Ok(None)
+    }
+
+    /// One indexed read for our own digests and the fast imported ones; the slow ones only where they can be.
+    async fn read(&self, presented: &str, digest: &KeyDigest) -> Result<Option<SecretRow>> {
+        let mut candidates = vec![digest.as_bytes().to_vec()];
+        candidates.extend(self.peppers.older().map(|pepper| pepper.digest(presented).as_bytes().to_vec()));
+        let foreign = key::shape(presented) != Some(Shape::Own) || self.has_imports.load(Ordering::Acquire);
+        if foreign {
+            candidates.push(Sha256::digest(presented.as_bytes()).to_vec());
+            candidates.push(Sha512::digest(presented.as_bytes()).to_vec());
+            candidates.extend(self.import_hmac_keys.iter().map(|secret| hmac_sha256(secret, presented)));
+        }
+        for chunk in candidates.chunks(CANDIDATES) {
+            let mut statement = sql(statements::FIND);
+            for index in 0..CANDIDATES {
+                statement = statement.bind(chunk.get(index).cloned());
+            }
+            if let Some(row) = statement.optional::<SecretRow>(&self.ground.db).await? {
+                if row.digest.as_deref() != Some(digest.as_bytes().as_slice()) {
+                    self.journal.note_rehash(row.secret_id, *digest, self.peppers.current().version());
+                }
+                return Ok(Some(row));
+            }
+        }
+        if !foreign {
+            return Ok(None);
+        }
+        let Some(secret) = self.find_salted(presented).await? else { return Ok(None) };
+        self.journal.note_rehash(secret, *digest, self.peppers.current().version());
+        self.journal.nudge();
+        Ok(sql(statements::FIND_BY_SECRET).bind(secret).optional(&self.ground.db).await?)
+    }
+
+    /// What a service key may do: its permissions within its owner's roles now.
+    async fn grant_of(&self, row: &SecretRow) -> Result<Option<Grant>> {
+        if row.permissions.is_empty() {
+            return Ok(None);
+        }
+        let permissions = row.permissions.split(' ').filter_map(|name| name.parse::<Permission>().ok()).collect();
+        let Some(owner) = row.owner_id else { return Ok(None) };
+        // Without its owner, or with a disabled one, it opens nothing here.
+        let Some(standing) = people::standing(&self.ground, owner, row.organization_id).await? else { return Ok(None) };
+        if standing.disabled_at.is_some() {
+            return Ok(None);
+        }
+        let role = |name: Option<String>| name.and_then(|name| name.parse::<Role>().ok());
+        let (home, instance) = (role(standing.home_role), role(standing.instance_role));
+        Ok(Some(Grant::of_service_key(row.organization_id, Some(owner), permissions, home, instance)))
+    }
+
+    /// Reads the prefixes under which foreign keys were imported.
+    pub(crate) async fn read_import_prefixes(&self) -> Result<()> {
+        let prefixes: Vec<(String,)> = sql(statements::IMPORT_PREFIXES).all(&self.ground.db).await?;
+        let prefixes: Vec<String> = prefixes.into_iter().map(|(prefix,)| prefix).collect();
+        self.has_imports.store(!prefixes.is_empty(), Ordering::Release);
+        *self.import_prefixes.write().expect("no one panics while writing prefixes") = prefixes.into();
+        Ok(())
+    }
+}
+
+impl Tenants {
+    /// The picture that other records of this organization hold, or a new one.
+    fn share(&mut self, row: &SecretRow) -> Arc<Tenant> {
+        let fresh = row.tenant();
+        match self.0.get(&fresh.id) {
+            Some(tenant) if tenant.plan == fresh.plan && tenant.suspended == fresh.suspended => tenant.clone(),
+            _ => {
+                let tenant = Arc::new(fresh);
+                self.0.insert(tenant.id, tenant.clone());
+                tenant
+            }
+        }
+    }
+}
+
+impl SecretRow {
+    fn tenant(&self) -> Tenant {
+        Tenant::new(self.organization_id, &self.plan, self.organization_status == "suspended")
+    }
+
+    fn into_record(self, digest: KeyDigest, tenant: Arc<Tenant>, grant: Option<Grant>) -> Result<KeyRecord> {
+        let unreadable = |column: &str| crate::db::DbError::Unreadable(format!("{column} of {}", self.key_id));
+        Ok(KeyRecord::new(RecordParts {
+            digest,
+            key_id: self.key_id,
+            secret_id: self.secret_id,
+            owner_id: self.owner_id,
+            tenant,
+            status: self.status.parse().map_err(|()| unreadable("status"))?,
+            secret_status: self.secret_status.parse().map_err(|()| unreadable("secret status"))?,
+            expires_at: self.expires_at,
+            secret_expires_at: self.secret_expires_at,
+            rules: self.rules.0.read()?,
+            grant,
+            name: &self.name,
+            environment: &self.environment,
+            scopes: &self.scopes,
+            metadata: &self.metadata.0.to_string(),
+            external_id: self.external_id.as_deref(),
+        }))
+    }
+}
+
+/// Tells reaches apart in the memory of absent keys.
+fn reach_mark(reach: Reach) -> u128 {
+    match reach {
+        Reach::Instance => 0,
+        Reach::Organization(id) => id.uuid().as_u128().rotate_left(64),
+    }
+}
+
+fn hmac_sha256(secret: &[u8], text: &str) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes a key of any length");
+    mac.update(text.as_bytes());
+    mac.finalize().into_bytes().to_vec()
+}
+
+pub(super) fn read_hmac_keys(texts: &[String]) -> Result<Vec<Vec<u8>>> {
+    texts
+        .iter()
+        .map(|text| {
+            crate::keys::peppers::read_hex(text).ok_or_else(|| Error::field("/keys/import_hmac_keys", "is not hex"))
+        })
+        .collect()
+}

@@ -1,0 +1,268 @@
+//! The hot path: judge a presented key from memory, with no IO, no lock held across a step, and no allocation that
+//! can be avoided. What is not in memory is read by `load`; what was judged is written down later by `journal`.
+
+mod journal;
+mod load;
+mod password;
+mod sql;
+
+use std::hash::{BuildHasherDefault, Hasher};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+use keyward_core::key::{self, KeyDigest, Shape};
+use keyward_core::record::KeyRecord;
+use keyward_core::time::Timestamp;
+use keyward_core::verdict::{self, Outcome, Reach, Request, Verdict};
+use keyward_core::verify::{CannotJudge, Verify};
+use quick_cache::sync::Cache;
+use tokio::sync::Semaphore;
+
+use crate::announce::Subject;
+use crate::config::{KeySettings, VerifySettings, WhenUnreachable};
+use crate::ground::Ground;
+use crate::keys::peppers::Peppers;
+use crate::metrics::Metrics;
+use journal::Journal;
+use load::Tenants;
+
+/// Digests are uniform already: the first eight bytes of a slot are hash enough.
+#[derive(Default)]
+pub struct SlotHasher(u64);
+
+impl Hasher for SlotHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only slots are hashed");
+    }
+
+    fn write_u128(&mut self, slot: u128) {
+        self.0 = slot as u64;
+    }
+}
+
+type SlotCache<V> = Cache<u128, V, quick_cache::UnitWeighter, BuildHasherDefault<SlotHasher>>;
+
+/// Judges keys of this instance, in process.
+pub struct Verifier {
+    ground: Ground,
+    peppers: Arc<Peppers>,
+    pub(crate) metrics: Arc<Metrics>,
+    settings: VerifySettings,
+    import_hmac_keys: Vec<Vec<u8>>,
+    known: SlotCache<Arc<KeyRecord>>,
+    /// Slots that were looked for and not found, with the generation in which that was so.
+    absent: SlotCache<u64>,
+    absent_generation: AtomicU64,
+    /// How far the announcements have been taken in.
+    applied: AtomicU64,
+    /// Held to take in announcements and to remember a record, so that neither overtakes the other.
+    tenants: Mutex<Tenants>,
+    /// Whether any foreign key was ever imported, and under which prefixes.
+    has_imports: AtomicBool,
+    import_prefixes: RwLock<Arc<[String]>>,
+    imports_changed: AtomicBool,
+    slow_hashes: Semaphore,
+    journal: Journal,
+}
+
+impl Verifier {
+    pub(crate) async fn open(
+        ground: Ground,
+        peppers: Arc<Peppers>,
+        keys: &KeySettings,
+        settings: VerifySettings,
+        metrics: Arc<Metrics>,
+    ) -> crate::Result<Self> {
+        let cache = |entries: usize| {
+            Cache::with(
+                entries.min(100_000),
+                entries as u64,
+                quick_cache::UnitWeighter,
+                BuildHasherDefault::default(),
+                Default::default(),
+            )
+        };
+        let absent =
+            Cache::with(4_096, 65_536, quick_cache::UnitWeighter, BuildHasherDefault::default(), Default::default());
+        let verifier = Self {
+            peppers,
+            metrics,
+            import_hmac_keys: load::read_hmac_keys(&keys.import_hmac_keys)?,
+            known: cache(settings.cache_entries),
+            absent,
+            absent_generation: AtomicU64::new(0),
+            applied: AtomicU64::new(0),
+            tenants: Mutex::default(),
+            has_imports: AtomicBool::new(false),
+            import_prefixes: RwLock::new(Arc::new([])),
+            imports_changed: AtomicBool::new(false),
+            slow_hashes: Semaphore::new(settings.slow_hashes.max(1)),
+            journal: Journal::new(keys.last_used_resolution_seconds),
+            settings,
+            ground,
+        };
+        verifier.read_import_prefixes().await?;
+        Ok(verifier)
+    }
+
+    /// Finds the record of a presented key; `None` when there is none within reach. Outcome `Malformed` is decided
+    /// before anything is looked up.
+    async fn find(
+        &self,
+        presented: &str,
+        reach: Reach,
+        now: Timestamp,
+    ) -> Result<Result<Arc<KeyRecord>, Outcome>, CannotJudge> {
+        if !self.may_be_a_key(presented) {
+            return Ok(Err(Outcome::Malformed));
+        }
+        let digest = self.peppers.current().digest(presented);
+        if let Some(record) = self.remembered(&digest, now)
+            && reach.includes(record.tenant.id)
+        {
+            return Ok(Ok(record));
+        }
+        match self.load(presented, digest, reach, now).await {
+            Ok(record) => Ok(record.ok_or(Outcome::NotFound)),
+            Err(error) => self.without_the_database(&digest, reach, now).ok_or_else(|| {
+                self.metrics.unjudged.inc();
+                CannotJudge(Box::new(error))
+            }),
+        }
+    }
+
+    /// Whether the string can be a key at all: its shape and checksum, or the prefix of an import.
+    fn may_be_a_key(&self, presented: &str) -> bool {
+        match key::shape(presented) {
+            Some(Shape::Own) => true,
+            None => false,
+            Some(shape) if self.has_imports.load(Ordering::Acquire) => {
+                let prefixes = self.import_prefixes.read().expect("no one panics while reading prefixes").clone();
+                prefixes.iter().any(|prefix| {
+                    // A string with a broken checksum needs a prefix that only an import can have, such as `sk_live`.
+                    presented.starts_with(prefix.as_str()) && (shape == Shape::Foreign || prefix.contains('_'))
+                })
+            }
+            Some(_) => false,
+        }
+    }
+
+    /// The record in memory, if memory may be trusted now.
+    fn remembered(&self, digest: &KeyDigest, now: Timestamp) -> Option<Arc<KeyRecord>> {
+        if self.applied.load(Ordering::Acquire) != self.ground.board.posted() {
+            self.take_announcements();
+        }
+        if !self.ground.board.is_fresh(now) {
+            return None;
+        }
+        let record = self.known.get(&digest.slot())?;
+        (record.digest == *digest && !record.tenant.is_superseded()).then_some(record)
+    }
+
+    /// Forgets what the announcements touched.
+    fn take_announcements(&self) {
+        let mut tenants = self.tenants.lock().expect("no one panics while holding tenants");
+        let (posted, subjects) = self.ground.board.take();
+        for subject in subjects {
+            match subject {
+                Subject::Secret(slot) => drop(self.known.remove(&slot)),
+                Subject::Organization(id) => tenants.supersede(id),
+                Subject::Issued => drop(self.absent_generation.fetch_add(1, Ordering::AcqRel)),
+                Subject::Imports => {
+                    self.absent_generation.fetch_add(1, Ordering::AcqRel);
+                    // Until the prefixes are read again, any foreign string may be one of the new keys.
+                    *self.import_prefixes.write().expect("no one panics while writing prefixes") =
+                        Arc::new([String::new()]);
+                    self.has_imports.store(true, Ordering::Release);
+                    self.imports_changed.store(true, Ordering::Release);
+                }
+            }
+        }
+        self.applied.store(posted, Ordering::Release);
+    }
+
+    /// The last resort when the database does not answer: memory past its time, if the setting allows it.
+    fn without_the_database(
+        &self,
+        digest: &KeyDigest,
+        reach: Reach,
+        now: Timestamp,
+    ) -> Option<Result<Arc<KeyRecord>, Outcome>> {
+        let earlier = now.plus_seconds(-i64::from(self.settings.stale_seconds));
+        if self.settings.when_unreachable != WhenUnreachable::Stale || !self.ground.board.is_fresh(earlier) {
+            return None;
+        }
+        let record = self.known.get(&digest.slot()).filter(|record| record.digest == *digest)?;
+        Some(if reach.includes(record.tenant.id) { Ok(record) } else { Err(Outcome::NotFound) })
+    }
+
+    /// Judges a found key, counts it, and notes its use.
+    fn conclude(&self, record: Arc<KeyRecord>, request: &Request<'_>, now: Timestamp) -> Verdict {
+        let outcome = verdict::judge(&record, request, now);
+        // Rate limits and quotas are taken here, all together, once every rule has passed.
+        if request.dry_run {
+            let checks = verdict::explain(&record, request, now);
+            return Verdict { outcome, record: Some(record), checks };
+        }
+        self.metrics.count(outcome);
+        if outcome.is_valid() {
+            self.journal.note_use(&record, request.ip, now);
+        } else {
+            self.journal.note_refusal(outcome, Some(&record), None, request.ip, now);
+        }
+        Verdict { outcome, record: Some(record), checks: Vec::new() }
+    }
+
+    fn conclude_unknown(&self, outcome: Outcome, presented: &str, request: &Request<'_>, now: Timestamp) -> Verdict {
+        if !request.dry_run {
+            self.metrics.count(outcome);
+            self.journal.note_refusal(outcome, None, Some(presented), request.ip, now);
+        }
+        Verdict::unknown(outcome, request.dry_run)
+    }
+
+    /// Who presents this service key, if it is in force from that address. Counts nothing but its last use.
+    pub async fn identify(&self, presented: &str, ip: Option<IpAddr>) -> Result<Option<Arc<KeyRecord>>, CannotJudge> {
+        let now = self.ground.now();
+        let Ok(record) = self.find(presented, Reach::Instance, now).await? else { return Ok(None) };
+        let request = Request { ip, ..Request::default() };
+        // Routes and scopes are rules for the operator's API, not for ours.
+        let refused = match verdict::judge(&record, &request, now) {
+            Outcome::Valid | Outcome::RouteForbidden => false,
+            _ => true,
+        };
+        if refused || record.grant.is_none() {
+            return Ok(None);
+        }
+        self.journal.note_use(&record, ip, now);
+        Ok(Some(record))
+    }
+
+    /// The record of a presented string, whatever its state; counts and notes nothing.
+    pub(crate) async fn find_presented(&self, presented: &str, reach: Reach) -> crate::Result<Option<Arc<KeyRecord>>> {
+        let found = self.find(presented, reach, self.ground.now()).await;
+        found.map(Result::ok).map_err(|error| {
+            crate::Error::new(keyward_core::problem::Code::NotReady, "The database does not answer.").with_source(error)
+        })
+    }
+
+    /// Secrets held in memory.
+    pub fn remembered_count(&self) -> usize {
+        self.known.len()
+    }
+}
+
+impl Verify for Verifier {
+    async fn verify(&self, presented: &str, request: &Request<'_>) -> Result<Verdict, CannotJudge> {
+        let now = self.ground.now();
+        Ok(match self.find(presented, request.reach, now).await? {
+            Ok(record) => self.conclude(record, request, now),
+            Err(outcome) => self.conclude_unknown(outcome, presented, request, now),
+        })
+    }
+}

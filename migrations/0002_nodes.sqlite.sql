@@ -1,0 +1,1 @@
+-- One process owns an SQLite file: there are no other nodes to tell.
