@@ -1,1 +1,11 @@
+//! Keyward's server and command line as a library, so that the tests can run the real thing in process.
 
+pub mod api;
+pub mod app;
+pub mod cli;
+
+pub mod console;
+pub mod gateway;
+pub mod hot;
+pub mod problem;
+pub mod serve;

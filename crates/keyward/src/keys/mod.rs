@@ -32,6 +32,7 @@ use crate::ground::Ground;
 
 pub use advice::{Advice, Finding, KeyHealth};
 pub use import::{ImportItem, ImportOutcome};
+pub use issue::NewKey;
 pub use leaks::{LeakOutcome, LeakedKey};
 pub use list::{KeyCounts, KeyFilter, Sort};
 pub use revoke::RevokeAll;
@@ -75,6 +76,14 @@ pub struct KeySecret {
     pub last_used_at: Option<Timestamp>,
     pub last_used_ip: Option<String>,
     pub replaces: Option<Id<id::KeySecret>>,
+}
+
+/// What is known of a key's use.
+#[derive(Debug, Clone)]
+pub struct KeyUsage {
+    pub key_id: Id<id::Key>,
+    pub last_used_at: Option<Timestamp>,
+    pub last_used_ip: Option<String>,
 }
 
 /// A key and its new secret in clear: shown once, never stored.
@@ -224,6 +233,23 @@ impl Keys {
         let whose = context.require(organization, Permission::KeysRead)?;
         let key = find(&self.ground.db, organization, key, self.ground.now()).await?;
         if whose.includes(key.owner_id) { Ok(key) } else { Err(Error::not_found()) }
+    }
+
+    /// Usage of one key.
+    pub async fn stats(
+        &self,
+        context: &Context,
+        organization: Id<id::Organization>,
+        key: Id<id::Key>,
+    ) -> Result<KeyUsage> {
+        let whose = context.require(organization, Permission::UsageRead)?;
+        let key = find(&self.ground.db, organization, key, self.ground.now()).await?;
+        if !whose.includes(key.owner_id) {
+            return Err(Error::not_found());
+        }
+        let (last_used_at, last_used_ip) =
+            key.last_use().map_or((None, None), |(at, ip)| (Some(at), ip.map(str::to_owned)));
+        Ok(KeyUsage { key_id: key.id, last_used_at, last_used_ip })
     }
 
     /// Begins a change of one key: holds its row, and finds it within the caller's reach.

@@ -1,0 +1,228 @@
+//! Who calls: the credential becomes a context, the route's permission is checked, and a refusal is noted in the book.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, RawPathParams, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use keyward::audit::{Event, EventType};
+use keyward::context::{Actor, ActorKind, Context};
+use keyward::idempotency::Begin;
+use keyward_core::id::{self, Id, Kind};
+use keyward_core::problem::Code;
+use keyward_core::secret::Secret;
+
+use super::route::Access;
+use crate::app::SharedApp;
+use crate::hot::{cannot_judge, credential};
+use crate::problem::Problem;
+use crate::serve::Peer;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// What stands before a route's handler.
+#[derive(Clone)]
+pub struct Guard {
+    pub app: SharedApp,
+    pub access: Access,
+    pub idempotent: bool,
+}
+
+/// The caller of a request, found by the guard.
+#[derive(Clone)]
+pub struct Caller {
+    pub context: Arc<Context>,
+    pub key: Id<id::Key>,
+    credential: Arc<Secret<String>>,
+}
+
+pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
+    let Access::Needs(permission) = guard.access else { return next.run(request).await };
+    let circumstances = Circumstances::of(&request);
+    let caller = match identify(&guard.app, request.headers(), circumstances).await {
+        Ok(caller) => caller,
+        Err(problem) => return problem.into_response(),
+    };
+    request.extensions_mut().insert(caller.clone());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut response = match caller.context.require_anywhere(permission) {
+        Ok(()) if guard.idempotent && request.headers().contains_key(IDEMPOTENCY_KEY) => {
+            once(&guard.app, &caller, request, next).await.unwrap_or_else(IntoResponse::into_response)
+        }
+        Ok(()) => next.run(request).await,
+        Err(error) => Problem::from(error).into_response(),
+    };
+    if response.status() == StatusCode::FORBIDDEN {
+        let why = response.extensions().get::<Problem>().map_or_else(String::new, |problem| problem.0.detail.clone());
+        note_refusal(&guard.app, &caller, &method, &path, why).await;
+    }
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Where a request came from, and under which id.
+#[derive(Clone, Copy)]
+struct Circumstances {
+    peer: Option<Peer>,
+    request_id: Option<Id<id::Request>>,
+}
+
+impl Circumstances {
+    fn of(request: &Request) -> Self {
+        let extensions = request.extensions();
+        Self { peer: extensions.get().copied(), request_id: extensions.get().copied() }
+    }
+}
+
+async fn identify(app: &SharedApp, headers: &HeaderMap, circumstances: Circumstances) -> Result<Caller, Problem> {
+    let peer = circumstances.peer.ok_or_else(|| Problem::plain(Code::Internal))?;
+    let address = app.client_address(peer.address.ip(), headers);
+    let presented = credential(headers)?.ok_or_else(|| Problem::plain(Code::Unauthenticated))?;
+    let record = app.keyward.verifier.identify(presented, Some(address)).await.map_err(cannot_judge)?;
+    let record = record.ok_or_else(|| Problem::plain(Code::Unauthenticated))?;
+    let user_agent = headers.get(header::USER_AGENT).map(|value| {
+        let text = String::from_utf8_lossy(value.as_bytes());
+        text.chars().filter(|letter| !letter.is_control()).take(300).collect()
+    });
+    let context = Context {
+        actor: Actor { kind: ActorKind::Key, id: record.key_id.to_string(), name: Some(record.name().to_owned()) },
+        grant: record.grant.as_deref().cloned(),
+        scopes: record.scopes().to_owned(),
+        ip: Some(address),
+        user_agent,
+        request_id: circumstances.request_id,
+    };
+    Ok(Caller {
+        context: Arc::new(context),
+        key: record.key_id,
+        credential: Arc::new(Secret::new(presented.to_owned())),
+    })
+}
+
+/// One event for each refused call (statement L-01).
+async fn note_refusal(app: &SharedApp, caller: &Caller, method: &Method, path: &str, why: String) {
+    let mut event = Event::new(EventType::Security, "access_denied", "route", format!("{method} {path}")).failed(why);
+    event.organization = caller.context.grant.as_ref().map(|grant| grant.organization);
+    if let Err(error) = app.keyward.audit.note(&caller.context, event).await {
+        tracing::error!(%error, "a refused call could not be noted");
+    }
+}
+
+/// Does a request once: a repetition under the same Idempotency-Key gets the kept answer.
+async fn once(app: &SharedApp, caller: &Caller, request: Request, next: Next) -> Result<Response, Problem> {
+    let key = request.headers()[IDEMPOTENCY_KEY].to_str().unwrap_or_default().to_owned();
+    let (method, target) = (request.method().to_string(), request.uri().to_string());
+    let (parts, body) = request.into_parts();
+    let body = super::json::read_body(Request::from_parts(parts.clone(), body), app).await?;
+    let store = &app.keyward.idempotency;
+    let name = caller.key.to_string();
+    let begun = match store
+        .begin(&name, caller.credential.expose(), &key, &[method.as_bytes(), target.as_bytes(), &body])
+        .await?
+    {
+        Begin::New(begun) => begun,
+        Begin::Done { status, body } => return replay(status, &body),
+    };
+    let response = next.run(Request::from_parts(parts, body.into())).await;
+    if !response.status().is_success() {
+        store.abandon(begun).await?;
+        return Ok(response);
+    }
+    let (parts, body) = response.into_parts();
+    let body = axum::body::to_bytes(body, usize::MAX).await.map_err(|_| Problem::plain(Code::Internal))?;
+    let location = parts.headers.get(header::LOCATION).map_or(&b""[..], HeaderValue::as_bytes);
+    store.end(begun, parts.status.as_u16(), &[location, b"\n", &body].concat()).await?;
+    Ok(Response::from_parts(parts, body.into()))
+}
+
+fn replay(status: u16, kept: &[u8]) -> Result<Response, Problem> {
+    let internal = || Problem::plain(Code::Internal);
+    let end = kept.iter().position(|byte| *byte == b'\n').ok_or_else(internal)?;
+    let (location, body) = (&kept[..end], kept[end + 1..].to_vec());
+    let mut response = (StatusCode::from_u16(status).map_err(|_| internal())?, body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(REPLAYED, HeaderValue::from_static("true"));
+    if !location.is_empty() {
+        headers.insert(header::LOCATION, HeaderValue::from_bytes(location).map_err(|_| internal())?);
+    }
+    Ok(response)
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| Problem::plain(Code::Unauthenticated))
+    }
+}
+
+/// The organization of a scoped route: from the path, or the caller's own.
+pub struct In(pub Id<id::Organization>);
+
+impl<S: Send + Sync> FromRequestParts<S> for In {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        if let Some(text) = path_parameter(parts, state, "org").await {
+            return text.parse().map(Self).map_err(|_| Problem::from(keyward::Error::not_found()));
+        }
+        let caller = Caller::from_request_parts(parts, state).await?;
+        caller
+            .context
+            .grant
+            .as_ref()
+            .map(|grant| Self(grant.organization))
+            .ok_or_else(|| Problem::plain(Code::Unauthenticated))
+    }
+}
+
+/// The object that a path names by id.
+pub struct Target<K>(pub Id<K>);
+
+impl<S: Send + Sync, K: Kind> FromRequestParts<S> for Target<K> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let text = path_parameter(parts, state, "id").await.unwrap_or_default();
+        text.parse().map(Self).map_err(|_| Problem::from(keyward::Error::not_found()))
+    }
+}
+
+/// The object that a path names by id or name.
+pub struct Named(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let text = path_parameter(parts, state, "id").await.filter(|text| !text.contains('\0'));
+        text.map(Self).ok_or_else(|| Problem::from(keyward::Error::not_found()))
+    }
+}
+
+async fn path_parameter<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Option<String> {
+    let parameters = RawPathParams::from_request_parts(parts, state).await.ok()?;
+    parameters.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_owned())
+}
+
+/// A query of the given form; what it does not know is refused.
+pub struct Params<T>(pub T);
+
+impl<S: Send + Sync, T: serde::de::DeserializeOwned> FromRequestParts<S> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let query = parts.uri.query().unwrap_or_default();
+        if query.contains("%00") {
+            return Err(Problem::new(Code::MalformedRequest, "The query contains U+0000."));
+        }
+        match axum::extract::Query::<T>::try_from_uri(&parts.uri) {
+            Ok(axum::extract::Query(params)) => Ok(Self(params)),
+            Err(error) => Err(Problem::new(Code::MalformedRequest, format!("{}.", error.body_text()))),
+        }
+    }
+}

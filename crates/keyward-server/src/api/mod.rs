@@ -1,0 +1,53 @@
+//! The HTTP surface: a file per slice with its routes, bodies and thin handlers.
+
+mod audit;
+pub mod caller;
+pub mod docs;
+pub mod json;
+mod keys;
+mod keyspaces;
+mod leaks;
+pub mod openapi;
+mod organizations;
+mod page;
+mod plans;
+pub mod route;
+mod service;
+mod verify;
+
+use axum::Router;
+
+use crate::app::SharedApp;
+use crate::gateway::introspect;
+use caller::Guard;
+use route::Route;
+
+/// Every route, in the order of the reference.
+pub fn routes() -> Vec<Route> {
+    [
+        verify::routes(),
+        keys::routes(),
+        leaks::routes(),
+        keyspaces::routes(),
+        organizations::routes(),
+        plans::routes(),
+        audit::routes(),
+        introspect::routes(),
+        service::routes(),
+        docs::routes(),
+    ]
+    .concat()
+}
+
+/// The routes, each behind its guard.
+pub fn router(app: &SharedApp) -> Router<SharedApp> {
+    let mut router = Router::new();
+    for route in routes() {
+        let guard = Guard { app: app.clone(), access: route.access, idempotent: route.is_idempotent_by_key() };
+        let layer = axum::middleware::from_fn_with_state(guard, caller::guard);
+        for path in route.paths() {
+            router = router.route(&path, route.handler.clone().route_layer(layer.clone()));
+        }
+    }
+    router
+}

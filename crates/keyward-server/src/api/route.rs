@@ -1,0 +1,104 @@
+//! The table of routes: a route cannot be written down without who may call it. Router, OpenAPI document and the
+//! permission matrix of the tests are all made from it.
+
+use axum::handler::Handler;
+use axum::routing::{self, MethodRouter};
+use http::Method;
+use keyward_core::access::Permission;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+
+use crate::app::SharedApp;
+
+/// Who may call a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Callers that hold the permission.
+    Needs(Permission),
+    /// Everybody; says why.
+    Open(&'static str),
+}
+
+type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
+/// One route and everything that is told about it.
+#[derive(Clone)]
+pub struct Route {
+    pub method: Method,
+    /// Without its mount for scoped routes, e.g. `/api-keys/{id}`.
+    pub path: &'static str,
+    pub access: Access,
+    pub summary: &'static str,
+    /// Mounted twice: under `/v1/organizations/{org}`, and under `/v1` for the caller's own organization.
+    pub scoped: bool,
+    pub takes: Option<SchemaOf>,
+    pub status: u16,
+    pub answers: Option<SchemaOf>,
+    pub query: Option<SchemaOf>,
+    pub handler: MethodRouter<SharedApp>,
+}
+
+impl Route {
+    fn new(
+        method: Method,
+        path: &'static str,
+        access: Access,
+        summary: &'static str,
+        handler: MethodRouter<SharedApp>,
+    ) -> Self {
+        let scoped =
+            path.starts_with("/api-keys") || path.starts_with("/leaked-keys") || path.starts_with("/audit-events");
+        Self { method, path, access, summary, scoped, takes: None, status: 200, answers: None, query: None, handler }
+    }
+
+    /// What the body must be.
+    pub fn takes<T: JsonSchema>(mut self) -> Self {
+        self.takes = Some(|generator| generator.subschema_for::<T>());
+        self
+    }
+
+    pub fn answers<T: JsonSchema>(mut self, status: u16) -> Self {
+        self.status = status;
+        self.answers = Some(|generator| generator.subschema_for::<T>());
+        self
+    }
+
+    pub fn answers_nothing(mut self) -> Self {
+        self.status = 204;
+        self
+    }
+
+    /// What the query may hold.
+    pub fn query<T: JsonSchema>(mut self) -> Self {
+        self.query = Some(|generator| generator.root_schema_for::<T>());
+        self
+    }
+
+    /// Whether a repeated call with the same Idempotency-Key gets the first one's answer.
+    pub fn is_idempotent_by_key(&self) -> bool {
+        self.method == Method::POST && matches!(self.access, Access::Needs(_))
+    }
+
+    /// The full paths under which the route stands.
+    pub fn paths(&self) -> Vec<String> {
+        if self.scoped {
+            vec![format!("/v1{}", self.path), format!("/v1/organizations/{{org}}{}", self.path)]
+        } else {
+            vec![self.path.to_owned()]
+        }
+    }
+}
+
+macro_rules! methods {
+    ($($function:ident $method:ident;)*) => {$(
+        pub fn $function<H: Handler<T, SharedApp>, T: 'static>(path: &'static str, access: Access, summary: &'static str, handler: H) -> Route {
+            Route::new(Method::$method, path, access, summary, routing::$function(handler))
+        }
+    )*};
+}
+
+methods! {
+    get GET;
+    post POST;
+    patch PATCH;
+    delete DELETE;
+}

@@ -1,0 +1,69 @@
+//! What every handler can reach: the platform, and what the server itself was told.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use keyward::Keyward;
+use keyward_core::network::{AddressRules, parse_block};
+
+use crate::gateway::partner::PartnerKeys;
+
+/// Shared by all connections.
+pub struct App {
+    pub keyward: Keyward,
+    /// Before every link that leaves the server; empty for relative ones.
+    pub public_url: String,
+    pub key_header: Option<http::HeaderName>,
+    pub key_query: Option<String>,
+    pub partner_keys: PartnerKeys,
+    trusted_proxies: AddressRules,
+}
+
+pub type SharedApp = Arc<App>;
+
+impl App {
+    pub fn new(keyward: Keyward) -> anyhow::Result<Self> {
+        let settings = &keyward.settings.server;
+        let proxies = settings.trusted_proxies.iter().map(|text| {
+            parse_block(text).with_context(|| format!("server.trusted_proxies: {text:?} is not an address block"))
+        });
+        let trusted_proxies = AddressRules { allowed: proxies.collect::<anyhow::Result<_>>()?, denied: Box::default() };
+        let key_header = match settings.key_header.as_str() {
+            "" => None,
+            name => Some(name.parse().context("server.key_header is not a header name")?),
+        };
+        Ok(Self {
+            public_url: settings.public_url.trim_end_matches('/').to_owned(),
+            key_header,
+            key_query: Some(settings.key_query.clone()).filter(|name| !name.is_empty()),
+            partner_keys: PartnerKeys::read(&keyward.settings.leaks.partner_keys)?,
+            trusted_proxies,
+            keyward,
+        })
+    }
+
+    /// The client's address: the peer, or what trusted proxies say, counted from the right of X-Forwarded-For.
+    pub fn client_address(&self, peer: IpAddr, headers: &http::HeaderMap) -> IpAddr {
+        let peer = peer.to_canonical();
+        if !self.is_trusted(peer) || !headers.contains_key("x-forwarded-for") {
+            return peer;
+        }
+        let lines: Vec<&str> =
+            headers.get_all("x-forwarded-for").iter().filter_map(|line| line.to_str().ok()).collect();
+        let mut client = peer;
+        for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
+            // What stands left of an unreadable hop cannot be believed.
+            let Ok(address) = hop.trim().parse::<IpAddr>() else { break };
+            client = address.to_canonical();
+            if !self.is_trusted(client) {
+                break;
+            }
+        }
+        client
+    }
+
+    fn is_trusted(&self, address: IpAddr) -> bool {
+        !self.trusted_proxies.allowed.is_empty() && self.trusted_proxies.permits(address)
+    }
+}

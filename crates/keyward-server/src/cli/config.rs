@@ -1,0 +1,50 @@
+//! `keyward config`: what is set, where it came from, and whether it holds.
+
+use clap::Subcommand;
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::json;
+
+use super::SettingFlags;
+
+#[derive(Subcommand)]
+pub enum ConfigCommand {
+    /// Show every setting; secrets are hidden.
+    #[command(after_help = "Example: keyward config show --origin")]
+    Show {
+        #[command(flatten)]
+        settings: SettingFlags,
+        /// Tell where each value comes from.
+        #[arg(long)]
+        origin: bool,
+    },
+    /// Check the settings and say nothing when they hold.
+    #[command(after_help = "Example: keyward config check --config /etc/keyward.toml")]
+    Check {
+        #[command(flatten)]
+        settings: SettingFlags,
+    },
+}
+
+pub fn run(command: ConfigCommand, json: bool) -> anyhow::Result<()> {
+    match command {
+        ConfigCommand::Check { settings } => settings.settings().map(drop),
+        ConfigCommand::Show { settings, origin } => {
+            let described = settings.layers()?.describe();
+            if json {
+                let rows = described.iter().map(|(setting, value, origin)| {
+                    json!({ "setting": setting, "value": value, "origin": origin.to_string() })
+                });
+                println!("{:#}", serde_json::Value::from_iter(rows));
+                return Ok(());
+            }
+            let mut table = Table::new();
+            table.load_style(presets::UTF8_NO_BORDERS).set_content_arrangement(ContentArrangement::Dynamic);
+            for (setting, value, from) in described {
+                let from = if origin { from.to_string() } else { String::new() };
+                table.add_row([setting, value, from]);
+            }
+            println!("{table}");
+            Ok(())
+        }
+    }
+}

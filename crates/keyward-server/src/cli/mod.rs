@@ -1,0 +1,103 @@
+//! The command line: a file per noun. Every command takes `--json` and tells an example in its help.
+
+mod config;
+mod serve;
+mod setup;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use keyward::config::{Layers, Settings};
+
+/// Issues, verifies, rotates and revokes API keys.
+#[derive(Parser)]
+#[command(name = "keyward", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Answer in JSON, for machines.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a node.
+    #[command(after_help = "Example: keyward serve --listen 127.0.0.1:8080 --data-dir ./keyward-data")]
+    Serve(serve::ServeArgs),
+    /// Set a new instance up, on its database directly.
+    #[command(after_help = "Example: keyward setup --email you@example.com --organization Acme")]
+    Setup(setup::SetupArgs),
+    /// Show or check the settings.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Print the OpenAPI document.
+    #[command(after_help = "Example: keyward openapi > openapi.json")]
+    Openapi,
+}
+
+/// Flags that lie over the settings.
+#[derive(Args, Debug, Default)]
+pub struct SettingFlags {
+    /// A file of settings; see keyward.default.toml.
+    #[arg(long, env = "KEYWARD_CONFIG")]
+    config: Option<std::path::PathBuf>,
+    /// Folder of the embedded SQLite database.
+    #[arg(long, env = "KEYWARD_DATA_DIR")]
+    data_dir: Option<String>,
+    /// PostgreSQL instead, e.g. postgres://keyward@localhost/keyward.
+    #[arg(long, env = "KEYWARD_DATABASE_URL", hide_env_values = true)]
+    database_url: Option<String>,
+}
+
+impl SettingFlags {
+    fn layers(&self) -> anyhow::Result<Layers> {
+        let mut layers = Layers::default();
+        if let Some(path) = &self.config {
+            layers.file(path)?;
+        }
+        layers.environment(|name| std::env::var(name).ok())?;
+        for (setting, value) in [("database.data_dir", &self.data_dir), ("database.url", &self.database_url)] {
+            if let Some(value) = value {
+                layers.flag(setting, value.as_str());
+            }
+        }
+        Ok(layers)
+    }
+
+    fn settings(&self) -> anyhow::Result<Settings> {
+        Ok(self.layers()?.resolve()?)
+    }
+}
+
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.into(), cli.json),
+    };
+    match runtime.block_on(run(cli.command, cli.json)) {
+        Ok(code) => code,
+        Err(error) => fail(&error, cli.json),
+    }
+}
+
+async fn run(command: Command, json: bool) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Serve(args) => serve::run(args).await?,
+        Command::Setup(args) => setup::run(args, json).await?,
+        Command::Config(command) => config::run(command, json)?,
+        Command::Openapi => println!("{:#}", crate::api::openapi::document()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Exit code 1: the command could not be carried out.
+fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
+    if json {
+        eprintln!("{}", serde_json::json!({ "error": format!("{error:#}") }));
+    } else {
+        eprintln!("keyward: {error:#}");
+    }
+    ExitCode::FAILURE
+}

@@ -1,0 +1,98 @@
+//! `keyward serve`: opens the platform, says what to do next, and serves until it is told to stop.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use clap::Args;
+use keyward::Keyward;
+use keyward::config::Settings;
+use keyward::context::Context;
+use keyward_core::time::Clock;
+use tracing_subscriber::EnvFilter;
+
+use super::SettingFlags;
+use crate::app::App;
+use crate::serve::{Listeners, serve};
+
+#[derive(Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    settings: SettingFlags,
+    /// Address and port to listen on.
+    #[arg(long, env = "KEYWARD_LISTEN")]
+    listen: Option<String>,
+}
+
+pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
+    let mut layers = args.settings.layers()?;
+    if let Some(listen) = &args.listen {
+        layers.flag("server.listen", listen.as_str());
+    }
+    let settings = layers.resolve()?;
+    start_log(&settings);
+    let listeners = Listeners::bind(&settings.server).await?;
+    let app = Arc::new(App::new(Keyward::open(settings, Clock::System).await?)?);
+    let address = listeners.main.local_addr()?;
+    tracing::info!(%address, database = app.keyward.database_kind(), "listening");
+    tell_next_steps(&app, &format!("http://{address}")).await?;
+    serve(app, listeners, stop_signal()).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Lines for people on a terminal, JSON lines for machines, to standard error.
+fn start_log(settings: &Settings) {
+    let filter = EnvFilter::try_from_env("KEYWARD_LOG").unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
+    let people = match settings.server.log_format.as_str() {
+        "text" => true,
+        "json" => false,
+        _ => std::io::stderr().is_terminal(),
+    };
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if people {
+        log.with_target(false).init();
+    } else {
+        log.json().flatten_event(true).init();
+    }
+}
+
+/// Says what a person does next: set up, or where to look.
+async fn tell_next_steps(app: &App, address: &str) -> anyhow::Result<()> {
+    let public = if app.public_url.is_empty() { address } else { &app.public_url };
+    if app.keyward.setup.is_done().await? {
+        println!("\nKeyward is running at {public}\n  reference   {public}/docs\n");
+        return Ok(());
+    }
+    let token = app.keyward.setup.new_token(&Context::system("serve")).await?;
+    println!(
+        "\nKeyward is running at {public} and waits for its set-up. Do one of these:\n\
+         \n  in a browser   {public}/setup?token={}\n                 (one use, 15 minutes)\n\
+         \n  in a terminal  keyward setup --email you@example.com --organization Acme\n\
+         \nThen verify your first key:\n\
+         \n  curl {public}/v1/api-keys/verify -H \"Authorization: Bearer $SERVICE_KEY\" \\\n       \
+         -H 'Content-Type: application/json' -d \"{{\\\"key\\\":\\\"$SERVICE_KEY\\\"}}\"\n",
+        token.expose()
+    );
+    Ok(())
+}
+
+/// SIGINT or SIGTERM.
+async fn stop_signal() {
+    let interrupt = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut terminate) => tokio::select! {
+                () = interrupt => {}
+                _ = terminate.recv() => {}
+            },
+            Err(_) => interrupt.await,
+        }
+    }
+    #[cfg(not(unix))]
+    interrupt.await;
+}

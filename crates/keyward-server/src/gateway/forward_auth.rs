@@ -1,0 +1,193 @@
+//! `/v1/forward-auth`: for nginx `auth_request`, Traefik and Caddy. The verdict is the status; no body is read.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use keyward_core::limit::MAX_COUNT;
+use keyward_core::problem::Code;
+use keyward_core::scope;
+use keyward_core::verdict::{self, Outcome, Reach, Verdict};
+use keyward_core::verify::Verify;
+use serde_json::json;
+
+use crate::app::App;
+use crate::hot::{X_API_KEY, bearer, cannot_judge, reach_of_caller, refuse, whole};
+use crate::problem::Problem;
+use crate::serve::{Body, Peer};
+
+const SERVICE_KEY: HeaderName = HeaderName::from_static("x-keyward-service-key");
+const KEY_ID: HeaderName = HeaderName::from_static("x-keyward-key-id");
+const ORGANIZATION_ID: HeaderName = HeaderName::from_static("x-keyward-organization-id");
+const SCOPES: HeaderName = HeaderName::from_static("x-keyward-scopes");
+const ENVIRONMENT: HeaderName = HeaderName::from_static("x-keyward-environment");
+
+pub async fn answer(app: &App, peer: Peer, request: Request<Incoming>, request_id: &str) -> Response<Body> {
+    match judge(app, peer, &request).await {
+        Ok(verdict) if verdict.is_valid() => admit(&verdict),
+        Ok(verdict) => turn_away(app, verdict.outcome, request_id),
+        Err(problem) => refuse(app, &problem, request_id),
+    }
+}
+
+async fn judge(app: &App, peer: Peer, request: &Request<Incoming>) -> Result<Verdict, Problem> {
+    let headers = request.headers();
+    let address = app.client_address(peer.address.ip(), headers);
+    let reach = if peer.trusted && !headers.contains_key(SERVICE_KEY) {
+        Reach::Instance
+    } else {
+        reach_of_caller(app, text(headers, &SERVICE_KEY), peer.address.ip().to_canonical()).await?
+    };
+    let mut asked = Asked { scopes: Vec::new(), cost: 1 };
+    if let Some(query) = request.uri().query() {
+        asked.read(query)?;
+    }
+    let target = first(headers, ["x-forwarded-uri", "x-original-uri", "x-original-url"]);
+    let method = first(headers, ["x-forwarded-method", "x-original-method"]);
+    let Some(presented) = presented(app, headers, target) else {
+        return Ok(Verdict::unknown(Outcome::NotFound, false));
+    };
+    let scopes: Vec<&str> = asked.scopes.iter().map(AsRef::as_ref).collect();
+    let asked = verdict::Request {
+        reach,
+        scopes: &scopes,
+        cost: asked.cost,
+        ip: Some(address),
+        method,
+        path: target.map(path_of),
+        ..verdict::Request::default()
+    };
+    app.keyward.verifier.verify(&presented, &asked).await.map_err(cannot_judge)
+}
+
+/// What the proxy asks for in the query of its own call.
+struct Asked<'a> {
+    scopes: Vec<Cow<'a, str>>,
+    cost: u64,
+}
+
+impl<'a> Asked<'a> {
+    fn read(&mut self, query: &'a str) -> Result<(), Problem> {
+        let bad = |detail: &str| Problem::new(Code::MalformedRequest, detail);
+        for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+            let value = decode(value).ok_or_else(|| bad("The query is not valid percent-encoded UTF-8."))?;
+            match name {
+                "scope" if !scope::is_valid(&value) => return Err(bad("scope is not a scope such as invoices:read.")),
+                "scope" => self.scopes.push(value),
+                "cost" => {
+                    let cost = value.parse().ok().filter(|cost| (1..=MAX_COUNT).contains(cost));
+                    self.cost = cost.ok_or_else(|| bad("cost must be a whole number of at least 1."))?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The key that the client sent through the proxy.
+fn presented<'a>(app: &App, headers: &'a HeaderMap, target: Option<&'a str>) -> Option<Cow<'a, str>> {
+    let from_headers = headers
+        .get(header::AUTHORIZATION)
+        .and_then(bearer)
+        .or_else(|| text(headers, &X_API_KEY))
+        .or_else(|| app.key_header.as_ref().and_then(|name| text(headers, name)));
+    if from_headers.is_some() {
+        return from_headers.map(Cow::Borrowed);
+    }
+    let wanted = app.key_query.as_deref()?;
+    let (_, query) = target?.split_once('?')?;
+    let (_, value) = query.split('&').filter_map(|pair| pair.split_once('=')).find(|(name, _)| *name == wanted)?;
+    decode(value)
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn first<'a, const N: usize>(headers: &'a HeaderMap, names: [&'static str; N]) -> Option<&'a str> {
+    names.iter().find_map(|name| text(headers, &HeaderName::from_static(name)))
+}
+
+/// A proxy may send a whole URL; only the path counts.
+fn path_of(target: &str) -> &str {
+    match target.split_once("://") {
+        Some((_, rest)) => rest.find('/').map_or("/", |at| &rest[at..]),
+        None => target,
+    }
+}
+
+/// Percent-decoding of a query value; borrows where nothing is encoded.
+fn decode(value: &str) -> Option<Cow<'_, str>> {
+    if !value.contains(['%', '+']) {
+        return Some(Cow::Borrowed(value));
+    }
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let digit = |byte: Option<u8>| (byte? as char).to_digit(16);
+                (digit(rest.next())? << 4 | digit(rest.next())?) as u8
+            }
+            b'+' => b' ',
+            other => other,
+        });
+    }
+    String::from_utf8(bytes).ok().map(Cow::Owned)
+}
+
+fn admit(verdict: &Verdict) -> Response<Body> {
+    let mut response = whole(StatusCode::NO_CONTENT, Bytes::new());
+    let Some(record) = &verdict.record else { return response };
+    let headers = response.headers_mut();
+    let value = |text: &str| HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""));
+    headers.insert(KEY_ID, value(record.key_id.text().as_str()));
+    headers.insert(ORGANIZATION_ID, value(record.tenant.id.text().as_str()));
+    headers.insert(SCOPES, value(record.scopes()));
+    headers.insert(ENVIRONMENT, value(record.environment()));
+    response
+}
+
+/// 401, 403 or 429 with a problem whose `code` is the verdict's.
+fn turn_away(app: &App, outcome: Outcome, request_id: &str) -> Response<Body> {
+    let status = outcome.gateway_status();
+    let kind = match status {
+        401 => Code::Unauthenticated,
+        403 => Code::KeyRefused,
+        _ if outcome == Outcome::QuotaExceeded => Code::QuotaExceeded,
+        _ => Code::RateLimited,
+    };
+    let body = json!({
+        "type": format!("{}/errors/{}", app.public_url, kind.as_str()),
+        "title": kind.title(),
+        "status": status,
+        "detail": format!("The API key was refused: {}.", outcome.as_str()),
+        "code": outcome.as_str(),
+        "request_id": request_id,
+    });
+    let mut response = whole(StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN), body.to_string().into());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    if status == 401 {
+        let challenge = HeaderValue::from_static("Bearer realm=\"keyward\", error=\"invalid_token\"");
+        headers.insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_and_queries() {
+        assert_eq!(path_of("https://api.example.com/a?b"), "/a?b");
+        assert_eq!(path_of("https://api.example.com"), "/");
+        assert_eq!(path_of("/a"), "/a");
+        assert_eq!(decode("a%20b+c").as_deref(), Some("a b c"));
+        assert_eq!(decode("%ff"), None);
+        assert_eq!(decode("%zz"), None);
+    }
+}

@@ -1,0 +1,95 @@
+//! `POST /v1/oauth/introspect`: RFC 7662 for API keys. What is not in force, unknown or another's is exactly
+//! `{"active":false}`.
+
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::header;
+use keyward_core::access::Permission::KeysVerify;
+use keyward_core::id::{self, Id};
+use keyward_core::problem::Code;
+use keyward_core::time::Timestamp;
+use keyward_core::verdict::{self, Reach};
+use keyward_core::verify::Verify;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::api::caller::Caller;
+use crate::api::json;
+use crate::api::route::{Access::Needs, Route, post};
+use crate::app::SharedApp;
+use crate::hot::cannot_judge;
+use crate::problem::Problem;
+
+pub fn routes() -> Vec<Route> {
+    let summary = "Introspect a key (RFC 7662; a form)";
+    vec![
+        post("/v1/oauth/introspect", Needs(KeysVerify), summary, introspect)
+            .takes::<Form>()
+            .answers::<Introspection>(200),
+    ]
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+struct Form {
+    token: String,
+    /// Taken and not needed: Keyward tells its tokens apart by their form.
+    #[allow(dead_code)]
+    token_type_hint: Option<String>,
+}
+
+#[derive(Debug, Default, Serialize, JsonSchema)]
+struct Introspection {
+    active: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sub: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exp: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    organization_id: Option<Id<id::Organization>>,
+}
+
+async fn introspect(State(app): State<SharedApp>, caller: Caller, request: Request) -> Result<Response, Problem> {
+    let is_form = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().to_ascii_lowercase().starts_with(b"application/x-www-form-urlencoded"));
+    if !is_form {
+        return Err(Problem::plain(Code::UnsupportedMediaType));
+    }
+    let body = json::read_body(request, &app).await?;
+    let form = format!("/?{}", std::str::from_utf8(&body).map_err(|_| Problem::plain(Code::MalformedRequest))?);
+    let form = form.parse().ok().and_then(|uri| axum::extract::Query::<Form>::try_from_uri(&uri).ok());
+    let Some(axum::extract::Query(form)) = form else {
+        return Err(Problem::new(Code::MalformedRequest, "The form needs exactly one token."));
+    };
+    let grant = caller.context.grant.as_ref().ok_or_else(|| Problem::plain(Code::Unauthenticated))?;
+    let reach = if grant.at_instance(KeysVerify) { Reach::Instance } else { Reach::Organization(grant.organization) };
+    // Nothing is counted: introspection asks about a key, it does not use it.
+    let asked = verdict::Request { reach, dry_run: true, ..verdict::Request::default() };
+    let verdict = app.keyward.verifier.verify(&form.token, &asked).await.map_err(cannot_judge)?;
+    // Rules about a request (address, route) cannot be judged without one, and say nothing against the key itself.
+    let in_force = matches!(
+        verdict.outcome,
+        verdict::Outcome::Valid | verdict::Outcome::IpForbidden | verdict::Outcome::RouteForbidden
+    );
+    let answer = match verdict.record.filter(|record| in_force && !record.tenant.suspended) {
+        None => Introspection::default(),
+        Some(record) => Introspection {
+            active: true,
+            scope: Some(record.scopes().to_owned()),
+            client_id: Some(record.key_id.to_string()),
+            token_type: Some("Bearer"),
+            sub: Some(record.owner_id.map_or_else(|| record.key_id.to_string(), |owner| owner.to_string())),
+            exp: (record.expires_at != Timestamp::NEVER).then(|| record.expires_at.as_seconds()),
+            organization_id: Some(record.tenant.id),
+        },
+    };
+    Ok(([(header::CACHE_CONTROL, "no-store")], axum::Json(answer)).into_response())
+}

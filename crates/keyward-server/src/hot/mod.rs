@@ -1,0 +1,80 @@
+//! The two hot routes, served straight on the connection: verify here, forward-auth in `gateway`. What they share:
+//! who calls, and answers that are written once.
+
+pub mod answer;
+pub mod body;
+pub mod verify;
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body_util::{Either, Full};
+use keyward_core::access::Permission;
+use keyward_core::problem::Code;
+use keyward_core::verdict::Reach;
+use keyward_core::verify::CannotJudge;
+
+use crate::app::App;
+use crate::problem::Problem;
+use crate::serve::Body;
+
+pub const VERIFY_PATH: &str = "/v1/api-keys/verify";
+pub const FORWARD_AUTH_PATH: &str = "/v1/forward-auth";
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// The credential of a request: `Authorization: Bearer` or `X-Api-Key`; two that differ are refused.
+pub fn credential(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(bearer);
+    let key = headers.get(X_API_KEY).and_then(|value| value.to_str().ok());
+    match (bearer, key) {
+        (Some(one), Some(other)) if one != other => Err(Problem::plain(Code::AmbiguousCredentials)),
+        (one, other) => Ok(one.or(other)),
+    }
+}
+
+/// The token of `Bearer …` (RFC 6750); the scheme's case does not matter.
+pub fn bearer(value: &HeaderValue) -> Option<&str> {
+    let text = value.to_str().ok()?;
+    let (scheme, token) = text.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Whose keys the presented service key may verify.
+pub async fn reach_of_caller(app: &App, presented: Option<&str>, ip: IpAddr) -> Result<Reach, Problem> {
+    let presented = presented.ok_or_else(|| Problem::plain(Code::Unauthenticated))?;
+    let record = app.keyward.verifier.identify(presented, Some(ip)).await.map_err(cannot_judge)?;
+    let grant = record
+        .as_ref()
+        .and_then(|record| record.grant.as_deref())
+        .ok_or_else(|| Problem::plain(Code::Unauthenticated))?;
+    if grant.at_instance(Permission::KeysVerify) {
+        Ok(Reach::Instance)
+    } else if grant.home.all.contains(Permission::KeysVerify) {
+        Ok(Reach::Organization(grant.organization))
+    } else {
+        Err(keyward::Error::forbidden(Permission::KeysVerify).into())
+    }
+}
+
+pub fn cannot_judge(error: CannotJudge) -> Problem {
+    let overloaded = error.0.downcast_ref::<keyward::Error>().is_some_and(|error| error.code == Code::Overloaded);
+    let code = if overloaded { Code::Overloaded } else { Code::NotReady };
+    keyward::Error::new(code, code.meaning()).with_source(error).into()
+}
+
+/// A problem as a whole answer.
+pub fn refuse(app: &App, problem: &Problem, request_id: &str) -> Response<Body> {
+    problem.log(request_id);
+    let mut response = whole(problem.status(), problem.body(&app.public_url, request_id).into());
+    response.headers_mut().extend(problem.headers());
+    response
+}
+
+/// An answer whose body is in memory.
+pub fn whole(status: StatusCode, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Either::Left(Full::new(body)));
+    *response.status_mut() = status;
+    response
+}

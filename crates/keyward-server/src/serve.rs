@@ -1,0 +1,174 @@
+//! The server's table of contents: connections in, the two hot routes beneath the framework, everything else through
+//! the router, and a shutdown that finishes what was begun.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use keyward_core::id::{self, Id};
+use keyward_core::problem::Code;
+use keyward_core::time::Timestamp;
+use tokio::net::TcpListener;
+use tower::ServiceExt;
+
+use crate::app::{App, SharedApp};
+use crate::problem::Problem;
+use crate::{api, console, gateway, hot};
+
+/// The answer's body: small and whole from the hot routes, whatever the framework makes from the others.
+pub type Body = Either<Full<Bytes>, axum::body::Body>;
+
+/// Longest request target, in bytes.
+const MAX_URI: usize = 8_192;
+/// Largest block of request headers, in bytes.
+const MAX_HEADERS: usize = 32 * 1024;
+
+/// What is known of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer {
+    pub address: SocketAddr,
+    /// It came in on the address whose callers need no service key for forward-auth.
+    pub trusted: bool,
+}
+
+/// Addresses that are listened on.
+pub struct Listeners {
+    pub main: TcpListener,
+    pub trusted: Option<TcpListener>,
+}
+
+impl Listeners {
+    pub async fn bind(settings: &keyward::config::ServerSettings) -> anyhow::Result<Self> {
+        let bind = async |address: &str| {
+            TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+        };
+        let trusted = match settings.trusted_listen.as_str() {
+            "" => None,
+            address => Some(bind(address).await?),
+        };
+        Ok(Self { main: bind(&settings.listen).await?, trusted })
+    }
+}
+
+/// Serves until `stop` ends, then finishes the running requests, stops the tasks and writes what they hold.
+pub async fn serve(app: SharedApp, listeners: Listeners, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let tasks = app.keyward.start_tasks().await?;
+    let router = router(app.clone());
+    let grace = Duration::from_secs(app.keyward.settings.server.shutdown_grace_seconds);
+    let graceful = GracefulShutdown::new();
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let (accepted, trusted) = tokio::select! {
+            accepted = listeners.main.accept() => (accepted, false),
+            accepted = accept(listeners.trusted.as_ref()) => (accepted, true),
+            () = &mut stop => break,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file handles or a client that was gone already: neither ends the server.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                continue;
+            }
+        };
+        let _ = stream.set_nodelay(true);
+        let peer = Peer { address, trusted };
+        let (app, router) = (app.clone(), router.clone());
+        let timeout = Duration::from_secs(app.keyward.settings.server.read_timeout_seconds);
+        let service = service_fn(move |request| answer(app.clone(), router.clone(), peer, request));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(timeout)
+            .max_buf_size(MAX_HEADERS)
+            .serve_connection(TokioIo::new(stream), service);
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection ended badly");
+            }
+        });
+    }
+    drop(listeners);
+    if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some requests did not finish in time");
+    }
+    tasks.stop().await;
+    app.keyward.close().await;
+    Ok(())
+}
+
+async fn accept(listener: Option<&TcpListener>) -> std::io::Result<(tokio::net::TcpStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Everything but the hot routes.
+fn router(app: SharedApp) -> Router {
+    Router::new()
+        .merge(api::router(&app))
+        .merge(console::router())
+        .fallback(async || Problem::plain(Code::NotFound))
+        .method_not_allowed_fallback(async || Problem::plain(Code::MethodNotAllowed))
+        .with_state(app)
+}
+
+async fn answer(
+    app: SharedApp,
+    router: Router,
+    peer: Peer,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let request_id = new_request_id(app.keyward.clock.now());
+    let id_text = request_id.text();
+    let mut response = match request.uri().path() {
+        hot::VERIFY_PATH if request.method() == http::Method::POST => {
+            hot::verify::answer(&app, peer, request, id_text.as_str()).await
+        }
+        hot::FORWARD_AUTH_PATH => gateway::forward_auth::answer(&app, peer, request, id_text.as_str()).await,
+        _ => {
+            request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(request_id);
+            route(&app, router, request, id_text.as_str()).await
+        }
+    };
+    let id = HeaderValue::from_str(id_text.as_str()).expect("an identifier is a header value");
+    response.headers_mut().insert(hot::REQUEST_ID, id);
+    Ok(response)
+}
+
+/// Hands a request to the framework and writes the problem that may come back.
+async fn route(app: &Arc<App>, router: Router, request: Request<Incoming>, request_id: &str) -> Response<Body> {
+    let response = if request.uri().to_string().len() > MAX_URI {
+        axum::response::IntoResponse::into_response(Problem::plain(Code::UriTooLong))
+    } else {
+        router.oneshot(request.map(axum::body::Body::new)).await.unwrap_or_else(|never| match never {})
+    };
+    let (mut parts, body) = response.into_parts();
+    match parts.extensions.remove::<Problem>() {
+        Some(problem) => {
+            problem.log(request_id);
+            parts.headers.remove(http::header::CONTENT_LENGTH);
+            Response::from_parts(parts, Either::Left(Full::from(problem.body(&app.public_url, request_id))))
+        }
+        None => Response::from_parts(parts, Either::Right(body)),
+    }
+}
+
+/// From the thread's own generator: a request id needs to be unique, not secret.
+fn new_request_id(now: Timestamp) -> Id<id::Request> {
+    Id::new(now, rand::random())
+}
