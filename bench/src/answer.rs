@@ -20,7 +20,8 @@ pub fn head(bytes: &[u8]) -> Result<Option<Head>> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(len) = response.parse(bytes)? else { return Ok(None) };
-    let mut head = Head { status: response.code.unwrap_or_default(), bytes: len, body_bytes: 0, retry_after_seconds: None };
+    let mut head =
+        Head { status: response.code.unwrap_or_default(), bytes: len, body_bytes: 0, retry_after_seconds: None };
     for header in response.headers.iter() {
         let number = || std::str::from_utf8(header.value)?.trim().parse::<u64>().map_err(anyhow::Error::from);
         if header.name.eq_ignore_ascii_case("content-length") {

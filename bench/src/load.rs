@@ -9,13 +9,14 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use mio::{Events, Poll};
 
 use crate::connection::{Connection, Expected};
 use crate::histogram::Histogram;
 use crate::keyset::Keyset;
 use crate::request::Request;
+use crate::schedule::{KeyPicker, Pace, Schedule};
 
 /// Longest time without any answer.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -27,21 +28,10 @@ pub struct Load<'a> {
     pub keys: &'a Keyset,
     pub expected: Expected,
     pub connections: usize,
-    pub pace: Pace,
-}
-
-/// How fast, and until when.
-#[derive(Clone, Copy)]
-pub enum Pace {
-    /// Keys at random, as fast as answers come, for a time.
-    Full { time: Duration },
-    /// Keys at random, so many requests a second, for a time.
-    Rate { per_second: f64, time: Duration },
-    /// Every key once, as fast as answers come.
-    EachOnce,
 }
 
 /// What a run saw.
+#[derive(Default)]
 pub struct Outcome {
     pub requests: u64,
     /// Answers with another status or verdict than expected, and requests that could not be sent in time.
@@ -58,60 +48,82 @@ impl Outcome {
 }
 
 impl Load<'_> {
-    pub fn run(&self) -> Result<Outcome> {
+    /// Sends the load and waits for the last answer.
+    pub fn run(&self, pace: Pace) -> Result<Outcome> {
         let mut poll = Poll::new()?;
         let mut events = Events::with_capacity(self.connections);
-        let mut connections = (0..self.connections)
-            .map(|token| Connection::open(self.to, &poll, token, self.request.with(self.keys.get(0))))
-            .collect::<Result<Vec<_>>>()?;
-        let mut idle: VecDeque<usize> = (0..self.connections).collect();
-        let mut keys = KeyPicker::new(self.keys.len(), self.pace);
+        let first = self.request.with(self.keys.get(0));
+        let connections = (0..self.connections).map(|token| Connection::open(self.to, &poll, token, first.clone()));
+        let connections =
+            connections.collect::<Result<_>>().with_context(|| format!("cannot connect to {}", self.to))?;
 
         let start = Instant::now();
-        let mut schedule = Schedule::new(self.pace, self.keys.len(), start);
-        let mut outcome = Outcome { requests: 0, errors: 0, answer_bytes: 0, time: Duration::ZERO, latency: Histogram::default() };
-        let mut now = start;
-        let mut last_answer = start;
+        let mut run = Run {
+            load: self,
+            connections,
+            idle: (0..self.connections).collect(),
+            keys: KeyPicker::new(pace, self.keys.len()),
+            schedule: Schedule::new(pace, self.keys.len(), start),
+            outcome: Outcome::default(),
+        };
+        let (mut now, mut last_answer) = (start, start);
         loop {
-            while !idle.is_empty()
-                && let Some(due) = schedule.next(now)
-            {
-                let index = idle.pop_front().expect("an idle connection");
-                connections[index].send(self.request, self.keys.get(keys.pick()), due)?;
-            }
-            if idle.len() == self.connections && schedule.is_over(now) {
+            run.send_what_is_due(now)?;
+            if run.is_over(now) {
                 break;
             }
-            poll.poll(&mut events, schedule.patience()).context("cannot poll")?;
+            poll.poll(&mut events, Some(run.schedule.patience())).context("cannot poll")?;
             now = Instant::now();
             for event in &events {
-                let index = event.token().0;
-                let Some(answer) = connections[index].receive(&self.expected)? else { continue };
-                now = Instant::now();
-                last_answer = now;
-                outcome.requests += 1;
-                outcome.errors += u64::from(!answer.is_as_expected);
-                outcome.answer_bytes += answer.bytes as u64;
-                outcome.latency.record(now.duration_since(answer.due));
-                match schedule.next(now) {
-                    Some(due) if idle.is_empty() => {
-                        connections[index].send(self.request, self.keys.get(keys.pick()), due)?;
-                    }
-                    Some(due) => {
-                        let first = idle.pop_front().expect("not empty");
-                        idle.push_back(index);
-                        connections[first].send(self.request, self.keys.get(keys.pick()), due)?;
-                    }
-                    None => idle.push_back(index),
+                if run.receive(event.token().0)? {
+                    now = Instant::now();
+                    last_answer = now;
                 }
             }
-            ensure!(now.duration_since(last_answer) < SILENCE, "no answer from {} for {SILENCE:?}", self.to);
+            ensure!(now - last_answer < SILENCE, "no answer from {} for {SILENCE:?}", self.to);
         }
-        if outcome.requests == 0 {
-            bail!("{} answered nothing", self.to);
+        run.outcome.errors += run.schedule.unsent();
+        run.outcome.time = last_answer - start;
+        ensure!(run.outcome.requests > 0, "{} answered nothing", self.to);
+        Ok(run.outcome)
+    }
+}
+
+/// A load on its way.
+struct Run<'a> {
+    load: &'a Load<'a>,
+    connections: Vec<Connection>,
+    idle: VecDeque<usize>,
+    keys: KeyPicker,
+    schedule: Schedule,
+    outcome: Outcome,
+}
+
+impl Run<'_> {
+    fn send_what_is_due(&mut self, now: Instant) -> Result<()> {
+        while !self.idle.is_empty()
+            && let Some(due) = self.schedule.next(now)
+            && let Some(index) = self.idle.pop_front()
+        {
+            self.connections[index].send(self.load.request, self.load.keys.get(self.keys.pick()), due)?;
         }
-        outcome.errors += schedule.unsent();
-        outcome.time = last_answer.duration_since(start);
-        Ok(outcome)
+        Ok(())
+    }
+
+    /// Whether the connection has its whole answer now; then it is free for the next request.
+    fn receive(&mut self, index: usize) -> Result<bool> {
+        let Some(answer) = self.connections[index].receive(&self.load.expected)? else { return Ok(false) };
+        let now = Instant::now();
+        self.outcome.requests += 1;
+        self.outcome.errors += u64::from(!answer.is_expected);
+        self.outcome.answer_bytes += answer.bytes as u64;
+        self.outcome.latency.record(now - answer.due);
+        self.idle.push_back(index);
+        self.send_what_is_due(now)?;
+        Ok(true)
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.idle.len() == self.connections.len() && self.schedule.is_over(now)
     }
 }

@@ -1,1 +1,98 @@
-fn main() {}
+//! `make bench`: what Keyward promises about speed and memory, measured on this machine beside servers that only answer.
+//!
+//! README.md in this folder says how to read the result. Nothing leaves the machine, every run is bounded, and every
+//! server that is started here is stopped here.
+
+mod answer;
+mod api;
+mod cached_memory;
+mod connection;
+mod contest;
+mod figures;
+mod histogram;
+mod hot_routes;
+mod instance;
+mod keyset;
+mod large_database;
+mod load;
+mod machine;
+mod report;
+mod request;
+mod schedule;
+mod server;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use crate::report::Report;
+
+#[derive(Parser)]
+#[command(about = "Measures verify and forward-auth beside an axum JSON echo and a bare hyper hello")]
+pub struct Options {
+    /// The keyward program; by default the one beside this program.
+    #[arg(long)]
+    keyward: Option<PathBuf>,
+    /// Keys in memory, picked at random.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000).map(|keys| keys as usize))]
+    keys: usize,
+    /// Rounds in which every server has its turn; medians are taken over them.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Length of a turn.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Keep-alive connections, each with one request in flight.
+    #[arg(long, default_value_t = 64)]
+    connections: usize,
+    /// Also measure the memory of so many cached keys.
+    #[arg(long, value_name = "KEYS", num_args = 0..=1, default_missing_value = "1000000")]
+    cached_memory: Option<usize>,
+    /// Also compare with a database of so many keys.
+    #[arg(long, value_name = "KEYS", num_args = 0..=1, default_missing_value = "10000000")]
+    database_keys: Option<usize>,
+    /// Measure only the two servers that are compared with; needs no keyward.
+    #[arg(long)]
+    baselines_only: bool,
+    /// Where to write the result as JSON.
+    #[arg(long, default_value = "bench/results/latest.json")]
+    output: PathBuf,
+}
+
+impl Options {
+    fn time(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+
+    fn keyward(&self) -> Result<PathBuf> {
+        let path = match &self.keyward {
+            Some(path) => path.clone(),
+            None => std::env::current_exe()?.with_file_name("keyward"),
+        };
+        path.canonicalize().with_context(|| format!("{} is missing; --keyward names another", path.display()))
+    }
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    machine::pin(machine::LOAD_CORE)?;
+    let mut report = Report::default();
+    if options.baselines_only {
+        hot_routes::measure_baselines(&options, &mut report)?;
+    } else {
+        let program = options.keyward()?;
+        hot_routes::measure(&options, &program, &mut report)?;
+        if let Some(count) = options.cached_memory {
+            cached_memory::measure(count, &program, &mut report)?;
+        }
+        if let Some(count) = options.database_keys {
+            large_database::measure(&options, count, &program, &mut report)?;
+        }
+    }
+    report.print();
+    report.write(&options.output)?;
+    println!("\nWritten to {}", options.output.display());
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! Servers under load in turn, round after round, so that a noisy neighbour meets all of them alike.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::load::Load;
+use crate::machine;
+use crate::schedule::Pace;
+
+/// A server, and what is asked of it.
+pub struct Subject<'a> {
+    pub name: &'static str,
+    pub pid: u32,
+    pub load: Load<'a>,
+}
+
+/// One run of one subject.
+#[derive(Serialize)]
+pub struct Run {
+    pub subject: &'static str,
+    pub round: u32,
+    /// Whether requests left at a fixed rate, rather than as fast as answers came.
+    pub at_fixed_rate: bool,
+    pub requests: u64,
+    pub errors: u64,
+    pub requests_per_second: f64,
+    /// Processor time of the server, in microseconds.
+    pub cpu_micros_per_request: f64,
+    /// How much of its core the server used; well below 1 at full speed, the load generator was the slower one.
+    pub core_share: f64,
+    pub answer_bytes: f64,
+    pub p50_micros: f64,
+    pub p99_micros: f64,
+    pub p999_micros: f64,
+}
+
+/// All runs of a measurement.
+#[derive(Default)]
+pub struct Runs(pub Vec<Run>);
+
+impl Runs {
+    /// Measures every subject in every round, each round in the opposite order of the one before.
+    pub fn add_rounds(
+        &mut self,
+        subjects: &[Subject<'_>],
+        rounds: u32,
+        pace: impl Fn(&Runs, &Subject<'_>) -> Pace,
+    ) -> Result<()> {
+        for round in 1..=rounds {
+            let forwards = (0..subjects.len()).map(|index| &subjects[index]);
+            let order: Vec<_> = if round % 2 == 1 { forwards.collect() } else { forwards.rev().collect() };
+            for subject in order {
+                let run = measure(subject, round, pace(self, subject))?;
+                eprintln!(
+                    "  round {round}  {:<20} {:>9.0}/s  {:>6.2} µs CPU  p99 {:>6.0} µs",
+                    run.subject, run.requests_per_second, run.cpu_micros_per_request, run.p99_micros
+                );
+                self.0.push(run);
+            }
+        }
+        Ok(())
+    }
+
+    /// A figure of a subject, one value a round.
+    pub fn of(&self, subject: &str, at_fixed_rate: bool, figure: impl Fn(&Run) -> f64) -> Vec<f64> {
+        let runs = self.0.iter().filter(|run| run.subject == subject && run.at_fixed_rate == at_fixed_rate);
+        runs.map(figure).collect()
+    }
+
+    /// How fast one subject is beside another at full speed, round by round: by requests per second.
+    pub fn speed_ratio(&self, subject: &str, baseline: &str) -> Vec<f64> {
+        let speed = |name| self.of(name, false, |run| run.requests_per_second);
+        speed(subject).iter().zip(speed(baseline)).map(|(subject, baseline)| subject / baseline).collect()
+    }
+
+    /// The same by processor time for each request; above 1, the subject takes less than the baseline.
+    pub fn cpu_ratio(&self, subject: &str, baseline: &str) -> Vec<f64> {
+        let cost = |name| self.of(name, false, |run| run.cpu_micros_per_request);
+        cost(subject).iter().zip(cost(baseline)).map(|(subject, baseline)| baseline / subject).collect()
+    }
+}
+
+fn measure(subject: &Subject<'_>, round: u32, pace: Pace) -> Result<Run> {
+    let before = machine::cpu_time(subject.pid)?;
+    let outcome = subject.load.run(pace)?;
+    let cpu = machine::cpu_time(subject.pid)? - before;
+    let micros = |q| outcome.latency.quantile(q).as_nanos() as f64 / 1e3;
+    Ok(Run {
+        subject: subject.name,
+        round,
+        at_fixed_rate: matches!(pace, Pace::Rate { .. }),
+        requests: outcome.requests,
+        errors: outcome.errors,
+        requests_per_second: outcome.per_second(),
+        cpu_micros_per_request: cpu.as_secs_f64() * 1e6 / outcome.requests as f64,
+        core_share: cpu.as_secs_f64() / outcome.time.as_secs_f64(),
+        answer_bytes: outcome.answer_bytes as f64 / outcome.requests as f64,
+        p50_micros: micros(0.5),
+        p99_micros: micros(0.99),
+        p999_micros: micros(0.999),
+    })
+}

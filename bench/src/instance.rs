@@ -1,0 +1,161 @@
+//! A Keyward of its own for a measurement: set up in a temporary folder, filled with keys, and gone afterwards.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::api::Api;
+use crate::connection::Expected;
+use crate::keyset::{ENVIRONMENT, Keyset, PREFIX, sha256_hex};
+use crate::load::Load;
+use crate::machine;
+use crate::request::Request;
+use crate::schedule::Pace;
+use crate::server::Server;
+
+/// The contract's most items of an import.
+const IMPORT_ITEMS: usize = 1_000;
+const START_TIME: Duration = Duration::from_secs(60);
+/// Last uses and new hashes are written once a second.
+const FLUSH_TIME: Duration = Duration::from_secs(2);
+const MAX_WARM_UPS: u32 = 20;
+/// Connections of the warm-up.
+const CONNECTIONS: usize = 64;
+
+/// A running Keyward with one organization whose plan has room for every key.
+pub struct Instance {
+    program: PathBuf,
+    server: Server,
+    pub api: Api,
+    organization: String,
+    /// Last, so that the server has stopped when it is removed.
+    folder: TempDir,
+}
+
+/// What `keyward setup --json` prints.
+#[derive(Deserialize)]
+struct SetUp {
+    service_key: String,
+}
+
+impl Instance {
+    pub fn set_up(program: &Path) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("keyward-bench-").tempdir()?;
+        let mut command = Command::new(program);
+        command.args(["setup", "--email", "bench@example.com", "--organization", "Bench", "--json", "--data-dir"]);
+        let output = command.arg(folder.path()).stderr(Stdio::inherit()).output();
+        let output = output.with_context(|| format!("cannot start {}", program.display()))?;
+        ensure!(output.status.success(), "keyward setup failed: {}", output.status);
+        let SetUp { service_key } =
+            serde_json::from_slice(&output.stdout).context("keyward setup printed something else")?;
+
+        let (server, address) = serve(program, folder.path())?;
+        let api = Api { address, service_key };
+        let plan = json!({
+            "name": "bench", "key_limit": 20_000_000, "requests_per_minute": 1_000_000_000_000u64,
+            "quota_per_month": 1_000_000_000_000u64
+        });
+        api.post("/v1/plans", &plan)?;
+        let organization =
+            json!({"name": "Measured", "slug": "measured", "email": "measured@example.com", "plan": "bench"});
+        let organization = api.post("/v1/organizations", &organization)?;
+        let organization = organization["id"].as_str().context("an organization has an id")?.to_owned();
+        Ok(Self { program: program.to_owned(), server, api, organization, folder })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
+    /// Stops the server and starts it anew on what it has stored.
+    pub fn restart(self) -> Result<Self> {
+        let Self { program, server, api, organization, folder } = self;
+        drop(server);
+        let (server, address) = serve(&program, folder.path())?;
+        Ok(Self { program, server, api: Api { address, ..api }, organization, folder })
+    }
+
+    /// Imports new keys by their hashes and returns the first `keep` of them.
+    pub fn import(&self, count: usize, keep: usize) -> Result<Keyset> {
+        let path = format!("/v1/organizations/{}/api-keys/import", self.organization);
+        let (mut kept, mut done, start) = (Keyset::default(), 0, Instant::now());
+        while done < count {
+            let keys = Keyset::generate(IMPORT_ITEMS.min(count - done));
+            let items: Vec<Value> = keys.iter().enumerate().map(|(index, key)| item(done + index, key)).collect();
+            let answer = self.api.post(&path, &json!({ "items": items }))?;
+            let refused = answer["items"].as_array().context("items")?.iter().find(|item| !item["error"].is_null());
+            ensure!(refused.is_none(), "an import was refused: {}", refused.unwrap_or(&Value::Null));
+            kept.fill_from(&keys, keep);
+            done += keys.len();
+            if done % (count / 10).next_multiple_of(IMPORT_ITEMS).max(IMPORT_ITEMS) == 0 {
+                eprintln!("  imported {done} of {count} keys, {:.0} s", start.elapsed().as_secs_f64());
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Verifies every key until none had to be read from the database. The first time that replaces the imported
+    /// hashes, which are remembered only once that is written.
+    pub fn warm_up(&self, keys: &Keyset) -> Result<()> {
+        let request = Request::verify(self.api.address, &self.api.service_key, keys.get(0).len());
+        let load =
+            Load { to: self.api.address, request: &request, keys, expected: Expected::VALID, connections: CONNECTIONS };
+        for _ in 0..MAX_WARM_UPS {
+            let before = self.cache_misses()?;
+            let outcome = load.run(Pace::EachOnce)?;
+            ensure!(outcome.errors == 0, "{} of {} keys were not valid", outcome.errors, outcome.requests);
+            std::thread::sleep(FLUSH_TIME);
+            let misses = self.cache_misses()? - before;
+            eprintln!("  verified {} keys, {misses} read from the database", keys.len());
+            if misses == 0 {
+                return Ok(());
+            }
+        }
+        bail!("after {MAX_WARM_UPS} passes over all keys some are still read from the database")
+    }
+
+    /// How many keys had to be read from the database so far.
+    pub fn cache_misses(&self) -> Result<u64> {
+        let metrics = self.api.get("/metrics")?;
+        let value = metrics.lines().find_map(|line| line.strip_prefix("keyward_cache_misses_total "));
+        let value = value.context("/metrics has no keyward_cache_misses_total")?;
+        Ok(value.trim().parse::<f64>()? as u64)
+    }
+
+    pub fn resident_bytes(&self) -> Result<u64> {
+        machine::resident_bytes(self.pid())
+    }
+}
+
+fn item(number: usize, key: &str) -> Value {
+    json!({
+        "name": format!("bench {number}"), "hash": sha256_hex(key), "algorithm": "sha256",
+        "hint": &key[key.len() - 4..], "prefix": PREFIX, "environment": ENVIRONMENT, "scopes": ["invoices:read"]
+    })
+}
+
+/// Starts the server and waits until it is ready.
+fn serve(program: &Path, folder: &Path) -> Result<(Server, SocketAddr)> {
+    // Free a moment ago; nobody else on this machine asks for ports at this rate.
+    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let log_path = folder.join("server.log");
+    let log = std::fs::File::options().create(true).append(true).open(&log_path)?;
+    let mut command = Command::new(program);
+    command.args(["serve", "--listen", &address.to_string(), "--data-dir"]).arg(folder);
+    let mut server = Server::start(command.stdout(Stdio::null()).stderr(log), address)?;
+    let ready = Api { address, service_key: String::new() };
+    let start = Instant::now();
+    while ready.get("/ready").is_err() {
+        let log = || std::fs::read_to_string(&log_path).unwrap_or_default();
+        ensure!(!server.has_ended()?, "keyward serve ended:\n{}", log());
+        ensure!(start.elapsed() < START_TIME, "keyward serve was not ready in time:\n{}", log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok((server, address))
+}

@@ -1,0 +1,46 @@
+//! What the kernel knows: on which core something runs, how much processor time and memory a process has taken.
+//!
+//! Linux only, like the figures themselves.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::thread::{CpuSet, sched_setaffinity};
+use serde_json::{Value, json};
+
+/// Where the servers run, all of them; only one is under load at a time.
+pub const SERVER_CORE: usize = 0;
+/// Where the load generator runs.
+pub const LOAD_CORE: usize = 1;
+
+/// Binds this thread, and what it starts from now on, to one core.
+pub fn pin(core: usize) -> Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    sched_setaffinity(None, &cores).with_context(|| format!("cannot run on core {core}; two cores are needed"))
+}
+
+/// User and system time of a process and all its threads, past ones included. Exact to a clock tick, 10 ms.
+pub fn cpu_time(pid: u32) -> Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The second field is a name in parentheses that may contain anything; utime and stime are the 14th and 15th.
+    let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat is not as expected")?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    Ok(Duration::from_secs(ticks) / u32::try_from(rustix::param::clock_ticks_per_second())?)
+}
+
+/// Memory of a process that is resident, in bytes.
+pub fn resident_bytes(pid: u32) -> Result<u64> {
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm"))?;
+    let pages: u64 = statm.split_whitespace().nth(1).context("/proc/PID/statm is not as expected")?.parse()?;
+    Ok(pages * rustix::param::page_size() as u64)
+}
+
+/// What the figures were measured on.
+pub fn describe() -> Value {
+    let cpu_info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let models = cpu_info.lines().filter_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let models: Vec<&str> = models.map(|(_, model)| model).collect();
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    json!({ "processor": models.first(), "cores": models.len(), "kernel": kernel.trim() })
+}

@@ -1,0 +1,210 @@
+//! A running node, and what tests say to it.
+
+mod http;
+pub mod postgres;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use keyward::Keyward;
+use keyward::accounts::setup::SetupRequest;
+use keyward::config::{Layers, Settings};
+use keyward::context::Context;
+use keyward_core::time::{Clock, ManualClock};
+use keyward_server::app::App;
+use keyward_server::serve::{Listeners, serve};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+pub use http::Answer;
+
+/// Which database a test runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    Sqlite,
+    Postgres,
+}
+
+/// Writes each test down twice: `name::sqlite` and `name::postgres`.
+macro_rules! on_both {
+    ($($(#[$meta:meta])* async fn $name:ident($node:ident: Node) $body:block)*) => {$(
+        $(#[$meta])*
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+
+            async fn check($node: crate::support::Node) $body
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                check(crate::support::Node::start(crate::support::Backend::Sqlite).await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn postgres() {
+                check(crate::support::Node::start(crate::support::Backend::Postgres).await).await;
+            }
+        }
+    )*};
+}
+pub(crate) use on_both;
+
+/// Where a node's data is; shared by the nodes of one test.
+#[derive(Clone)]
+pub struct Place {
+    folder: Arc<TempDir>,
+    database_url: Option<String>,
+}
+
+/// One node of Keyward, set up, with a service key that may do everything a key may.
+pub struct Node {
+    pub url: String,
+    pub clock: ManualClock,
+    pub service_key: String,
+    pub organization: String,
+    pub user: String,
+    pub app: Arc<App>,
+    pub place: Place,
+    http: reqwest::Client,
+    stop: Option<oneshot::Sender<()>>,
+    running: Option<JoinHandle<()>>,
+}
+
+impl Place {
+    pub async fn new(backend: Backend) -> Self {
+        let database_url = match backend {
+            Backend::Sqlite => None,
+            Backend::Postgres => Some(postgres::new_database().await),
+        };
+        Self { folder: Arc::new(TempDir::new().expect("a temporary folder")), database_url }
+    }
+
+    pub fn folder(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    pub fn database_url(&self) -> Option<&str> {
+        self.database_url.as_deref()
+    }
+
+    /// The same place, its database reached through another address (a proxy).
+    pub fn through(&self, port: u16) -> Self {
+        let mut url: Vec<String> =
+            self.database_url.clone().expect("PostgreSQL").split('/').map(str::to_owned).collect();
+        url[2] = format!("keyward@127.0.0.1:{port}");
+        Self { folder: self.folder.clone(), database_url: Some(url.join("/")) }
+    }
+
+    fn layers(&self) -> Layers {
+        let mut layers = Layers::default();
+        layers.flag("server.listen", "127.0.0.1:0");
+        layers.flag("database.data_dir", self.folder().to_str().expect("a path in UTF-8"));
+        layers.flag("database.url", self.database_url.as_deref().unwrap_or_default());
+        layers.flag("database.connections", 4);
+        layers
+    }
+
+    pub fn settings(&self, change: impl FnOnce(&mut Layers)) -> Settings {
+        let mut layers = self.layers();
+        change(&mut layers);
+        layers.resolve().expect("the settings resolve")
+    }
+}
+
+/// 2026-11-20T12:00:00Z, a Friday.
+pub fn start_of_time() -> ManualClock {
+    ManualClock::at("2026-11-20T12:00:00Z".parse().expect("an instant"))
+}
+
+impl Node {
+    pub async fn start(backend: Backend) -> Self {
+        Self::start_with(backend, |_| {}).await
+    }
+
+    /// A first node with its own settings, set up.
+    pub async fn start_with(backend: Backend, change: impl FnOnce(&mut Layers)) -> Self {
+        let place = Place::new(backend).await;
+        let mut node = Self::open(place, start_of_time(), change).await;
+        let request = SetupRequest { email: "owner@example.com".into(), organization: "Acme".into(), password: None };
+        let keyward = &node.app.keyward;
+        let issued =
+            keyward.keys.set_up(&keyward.setup, &Context::system("test"), &request, None).await.expect("set-up");
+        node.service_key = issued.secret.expose().clone();
+        node.organization = issued.key.organization_id.to_string();
+        node.user = issued.key.owner_id.expect("an owner").to_string();
+        node
+    }
+
+    /// Another node at the same place, with the same credentials.
+    pub async fn join(&self, place: Place, change: impl FnOnce(&mut Layers)) -> Self {
+        let mut node = Self::open(place, self.clock.clone(), change).await;
+        node.service_key.clone_from(&self.service_key);
+        node.organization.clone_from(&self.organization);
+        node.user.clone_from(&self.user);
+        node
+    }
+
+    /// A node that is not set up.
+    pub async fn open(place: Place, clock: ManualClock, change: impl FnOnce(&mut Layers)) -> Self {
+        let settings = place.settings(change);
+        let listeners = Listeners::bind(&settings.server).await.expect("a free port");
+        let address = listeners.main.local_addr().expect("an address");
+        let keyward = Keyward::open(settings, Clock::Manual(clock.clone())).await.expect("the platform opens");
+        let app = Arc::new(App::new(keyward).expect("the settings hold"));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let served = app.clone();
+        let running = tokio::spawn(async move {
+            serve(served, listeners, async { drop(stopped.await) }).await.expect("the server runs");
+        });
+        Self {
+            url: format!("http://{address}"),
+            clock,
+            service_key: String::new(),
+            organization: String::new(),
+            user: String::new(),
+            app,
+            place,
+            http: reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client"),
+            stop: Some(stop),
+            running: Some(running),
+        }
+    }
+
+    /// Stops the node as SIGTERM would: running requests finish, what is held is written.
+    pub async fn stop(mut self) {
+        drop(self.stop.take());
+        if let Some(running) = self.running.take() {
+            running.await.expect("the server stops well");
+        }
+    }
+
+    /// Makes a key in the node's own organization; answers the whole object with `key`.
+    pub async fn new_key(&self, body: Value) -> Value {
+        let mut body = body;
+        if body.get("name").is_none() {
+            body["name"] = json!("test");
+        }
+        let answer = self.post("/v1/api-keys", body).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.json
+    }
+
+    /// Makes an organization on a plan; answers its id.
+    pub async fn new_organization(&self, slug: &str, plan: &str) -> String {
+        let body = json!({ "name": slug, "slug": slug, "email": format!("{slug}@example.com"), "plan": plan });
+        let answer = self.post("/v1/organizations", body).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.json["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// The verdict's code for a key.
+    pub async fn code_of(&self, key: &str) -> String {
+        self.verify(json!({ "key": key })).await.json["code"].as_str().expect("a code").to_owned()
+    }
+
+    pub async fn verify(&self, body: Value) -> Answer {
+        self.post("/v1/api-keys/verify", body).await
+    }
+}
