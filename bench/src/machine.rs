@@ -25,8 +25,25 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The second field is a name in parentheses that may contain anything; utime and stime are the 14th and 15th.
     let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat is not as expected")?;
-    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
-    Ok(Duration::from_secs(ticks) / u32::try_from(rustix::param::clock_ticks_per_second())?)
+    Ok(ticks(fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?))
+}
+
+/// What all programs together took of our two cores, and what the host took from them.
+pub fn cores_time() -> Result<Duration> {
+    let stat = std::fs::read_to_string("/proc/stat")?;
+    let mut sum = 0;
+    for core in [SERVER_CORE, LOAD_CORE] {
+        let prefix = format!("cpu{core} ");
+        let fields = stat.lines().find_map(|line| line.strip_prefix(&prefix)).context("/proc/stat lacks a core")?;
+        let fields = fields.split_whitespace().map(str::parse::<u64>).collect::<Result<Vec<_>, _>>()?;
+        // user, nice, system and steal; the kernel's interrupts belong to no program.
+        sum += [0, 1, 2, 7].iter().filter_map(|index| fields.get(*index)).sum::<u64>();
+    }
+    Ok(ticks(sum))
+}
+
+fn ticks(count: u64) -> Duration {
+    Duration::from_secs_f64(count as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
 /// Memory of a process that is resident, in bytes.

@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use clap::builder::RangedU64ValueParser;
 
 use crate::report::Report;
 
@@ -36,7 +37,7 @@ pub struct Options {
     #[arg(long)]
     keyward: Option<PathBuf>,
     /// Keys in memory, picked at random.
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000).map(|keys| keys as usize))]
+    #[arg(long, default_value_t = 100_000, value_parser = number_up_to(10_000_000))]
     keys: usize,
     /// Rounds in which every server has its turn; medians are taken over them.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -45,13 +46,13 @@ pub struct Options {
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
     /// Keep-alive connections, each with one request in flight.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = number_up_to(4_096))]
     connections: usize,
     /// Also measure the memory of so many cached keys.
-    #[arg(long, value_name = "KEYS", num_args = 0..=1, default_missing_value = "1000000")]
+    #[arg(long, value_name = "KEYS", num_args = 0..=1, default_missing_value = "1000000", value_parser = number_up_to(10_000_000))]
     cached_memory: Option<usize>,
     /// Also compare with a database of so many keys.
-    #[arg(long, value_name = "KEYS", num_args = 0..=1, default_missing_value = "10000000")]
+    #[arg(long, value_name = "KEYS", num_args = 0..=1, default_missing_value = "10000000", value_parser = number_up_to(20_000_000))]
     database_keys: Option<usize>,
     /// Measure only the two servers that are compared with; needs no keyward.
     #[arg(long)]
@@ -59,6 +60,10 @@ pub struct Options {
     /// Where to write the result as JSON.
     #[arg(long, default_value = "bench/results/latest.json")]
     output: PathBuf,
+}
+
+fn number_up_to(most: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=most)
 }
 
 impl Options {

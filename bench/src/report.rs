@@ -21,6 +21,10 @@ impl Report {
     pub fn print(&self) {
         self.print_runs();
         self.print_figures();
+        let disturbed = self.runs.0.iter().filter(|run| !run.is_quiet()).count();
+        if disturbed > 0 {
+            println!("\nIn {disturbed} of {} runs other programs took more than 5 % of the cores.", self.runs.0.len());
+        }
     }
 
     fn print_runs(&self) {
@@ -30,8 +34,8 @@ impl Report {
                 continue;
             }
             println!(
-                "\n{title:<24}{:>12}{:>10}{:>8}{:>9}{:>9}{:>10}",
-                "requests/s", "CPU µs", "core", "p50 µs", "p99 µs", "p99.9 µs"
+                "\n{title:<24}{:>12}{:>10}{:>8}{:>9}{:>9}{:>10}{:>9}",
+                "requests/s", "CPU µs", "core", "p50 µs", "p99 µs", "p99.9 µs", "others"
             );
             let mut subjects: Vec<&str> = runs.iter().map(|run| run.subject).collect();
             subjects.sort_unstable();
@@ -42,13 +46,14 @@ impl Report {
                     median(&values.collect::<Vec<_>>())
                 };
                 println!(
-                    "{subject:<24}{:>12.0}{:>10.2}{:>7.0}%{:>9.0}{:>9.0}{:>10.0}",
+                    "{subject:<24}{:>12.0}{:>10.2}{:>7.0}%{:>9.0}{:>9.0}{:>10.0}{:>8.0}%",
                     of(|run| run.requests_per_second),
                     of(|run| run.cpu_micros_per_request),
                     of(|run| run.core_share) * 100.0,
                     of(|run| run.p50_micros),
                     of(|run| run.p99_micros),
-                    of(|run| run.p999_micros)
+                    of(|run| run.p999_micros),
+                    of(|run| run.others_share) * 100.0
                 );
             }
         }

@@ -3,6 +3,7 @@
 //! Two do: the platform in process (`keyward::verify::Verifier`) and `keyward_tower::Remote` over HTTP.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use crate::verdict::{Request, Verdict};
 
@@ -14,6 +15,12 @@ pub trait Verify: Send + Sync {
         presented: &str,
         request: &Request<'_>,
     ) -> impl Future<Output = Result<Verdict, CannotJudge>> + Send;
+}
+
+impl<V: Verify> Verify for Arc<V> {
+    async fn verify(&self, presented: &str, request: &Request<'_>) -> Result<Verdict, CannotJudge> {
+        V::verify(self, presented, request).await
+    }
 }
 
 /// No verdict could be reached: the store or the server did not answer, or refused to.

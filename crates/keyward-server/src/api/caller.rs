@@ -16,6 +16,7 @@ use keyward_core::secret::Secret;
 
 use super::route::Access;
 use crate::app::SharedApp;
+use crate::gateway::partner::PartnerKeys;
 use crate::hot::{cannot_judge, credential};
 use crate::problem::Problem;
 use crate::serve::Peer;
@@ -40,7 +41,11 @@ pub struct Caller {
 }
 
 pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
-    let Access::Needs(permission) = guard.access else { return next.run(request).await };
+    let permission = match guard.access {
+        Access::Needs(permission) => permission,
+        Access::NeedsOrSignature(permission) if !PartnerKeys::is_signed(request.headers()) => permission,
+        Access::NeedsOrSignature(_) | Access::Open(_) => return next.run(request).await,
+    };
     let circumstances = Circumstances::of(&request);
     let caller = match identify(&guard.app, request.headers(), circumstances).await {
         Ok(caller) => caller,

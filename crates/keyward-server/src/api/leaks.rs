@@ -1,8 +1,7 @@
 //! Reports of leaked keys: our own form behind a permission, and GitHub's partner form behind a signature.
 
-use axum::extract::{Request, State};
+use axum::extract::{FromRequest, FromRequestParts, Request, State};
 use axum::response::{IntoResponse, Response};
-use http::HeaderMap;
 use keyward::context::{Actor, ActorKind, Context};
 use keyward::keys::{LeakOutcome, LeakedKey};
 use keyward_core::access::Permission::KeysRevoke;
@@ -14,26 +13,27 @@ use serde::{Deserialize, Serialize};
 
 use super::caller::{Caller, In};
 use super::json;
-use super::route::{Access::Needs, Access::Open, Route, post};
+use super::route::{Access::NeedsOrSignature, Route, post};
 use crate::app::SharedApp;
 use crate::gateway::partner::PartnerKeys;
 use crate::problem::Problem;
 use crate::serve::Peer;
 
 pub fn routes() -> Vec<Route> {
-    vec![
-        post("/leaked-keys", Needs(KeysRevoke), "Report a leaked key", report)
-            .takes::<Report>()
-            .answers::<ReportView>(200),
-        post(
-            "/v1/leaked-keys/github",
-            Open("The body is signed by a configured partner key"),
-            "Report leaked keys in GitHub's partner form",
-            partner,
-        )
-        .takes::<Vec<PartnerToken>>()
-        .answers::<Vec<PartnerAnswer>>(200),
-    ]
+    let summary = "Report a leaked key, or leaked keys in GitHub's signed partner form";
+    vec![post("/leaked-keys", NeedsOrSignature(KeysRevoke), summary, take).takes::<Report>().answers::<ReportView>(200)]
+}
+
+/// Tells the two forms apart by the signature.
+async fn take(State(app): State<SharedApp>, request: Request) -> Result<Response, Problem> {
+    if PartnerKeys::is_signed(request.headers()) {
+        return partner(&app, request).await;
+    }
+    let (mut parts, body) = request.into_parts();
+    let caller = Caller::from_request_parts(&mut parts, &app).await?;
+    let In(organization) = In::from_request_parts(&mut parts, &app).await?;
+    let json::Json(report) = json::Json::<Report>::from_request(Request::from_parts(parts, body), &app).await?;
+    Ok(own(&app, &caller, organization, report).await?.into_response())
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -57,11 +57,11 @@ struct ReportView {
     action: &'static str,
 }
 
-async fn report(
-    State(app): State<SharedApp>,
-    caller: Caller,
-    In(organization): In,
-    json::Json(report): json::Json<Report>,
+async fn own(
+    app: &SharedApp,
+    caller: &Caller,
+    organization: Id<id::Organization>,
+    report: Report,
 ) -> Result<axum::Json<ReportView>, Problem> {
     let leaked = LeakedKey {
         text: Secret::new(report.key),
@@ -95,11 +95,12 @@ struct PartnerAnswer {
     label: &'static str,
 }
 
-async fn partner(State(app): State<SharedApp>, headers: HeaderMap, request: Request) -> Result<Response, Problem> {
+async fn partner(app: &SharedApp, request: Request) -> Result<Response, Problem> {
+    let headers = request.headers().clone();
     let peer = request.extensions().get::<Peer>().copied();
     let request_id = request.extensions().get::<Id<id::Request>>().copied();
-    let body = json::read_body(request, &app).await?;
-    if !PartnerKeys::is_signed(&headers) || !app.partner_keys.accept(&headers, &body) {
+    let body = json::read_body(request, app).await?;
+    if !app.partner_keys.accept(&headers, &body) {
         return Err(Problem::new(Code::Unauthenticated, "The body is not signed by a known partner key."));
     }
     let value = json::strict(&body)?;

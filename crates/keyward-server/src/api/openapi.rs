@@ -49,7 +49,7 @@ fn operation(route: &Route, path: &str, generator: &mut schemars::SchemaGenerato
         "responses": responses(route, generator),
     });
     match route.access {
-        Access::Needs(permission) => {
+        Access::Needs(permission) | Access::NeedsOrSignature(permission) => {
             operation["security"] = json!([{ "bearer": [] }, { "api_key": [] }]);
             operation["x-permission"] = json!(permission.as_str());
         }

@@ -14,6 +14,8 @@ use crate::app::SharedApp;
 pub enum Access {
     /// Callers that hold the permission.
     Needs(Permission),
+    /// Callers that hold the permission, or anybody whose body is signed by a configured partner (checked by the handler).
+    NeedsOrSignature(Permission),
     /// Everybody; says why.
     Open(&'static str),
 }

@@ -1,7 +1,9 @@
 //! A running node, and what tests say to it.
 
 mod http;
+pub mod nginx;
 pub mod postgres;
+pub mod proxy;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use keyward_core::time::{Clock, ManualClock};
 use keyward_server::app::App;
 use keyward_server::serve::{Listeners, serve};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -207,4 +210,9 @@ impl Node {
     pub async fn verify(&self, body: Value) -> Answer {
         self.post("/v1/api-keys/verify", body).await
     }
+}
+
+/// SHA-256 in hex, as other systems store it.
+pub fn sha256_hex(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

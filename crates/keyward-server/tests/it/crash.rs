@@ -1,0 +1,167 @@
+//! kill -9 in a loop: what was answered is there after the restart, and no change without its line in the book.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Backend, Place};
+
+const ROUNDS: usize = 4;
+
+/// The real binary, killed when dropped.
+struct Process {
+    child: Child,
+    url: String,
+}
+
+fn keyward() -> Command {
+    let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_keyward")));
+    command.stdin(Stdio::null()).stderr(Stdio::null()).env_clear();
+    command
+}
+
+fn place_flags(place: &Place) -> Vec<String> {
+    match place.database_url() {
+        Some(url) => vec!["--database-url".to_owned(), url.to_owned()],
+        None => vec!["--data-dir".to_owned(), place.folder().to_string_lossy().into_owned()],
+    }
+}
+
+impl Process {
+    fn start(place: &Place) -> Self {
+        let mut child = keyward()
+            .arg("serve")
+            .args(place_flags(place))
+            .args(["--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("keyward starts");
+        let stdout = child.stdout.take().expect("a pipe");
+        let line = BufReader::new(stdout).lines().map_while(Result::ok).find(|line| line.contains("running at"));
+        let line = line.expect("it says where it runs");
+        let url = line.split_whitespace().find(|word| word.starts_with("http://")).expect("an address").to_owned();
+        Self { child, url }
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().expect("SIGKILL");
+        self.child.wait().expect("it is gone");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn set_up(place: &Place) -> String {
+    let output = keyward()
+        .arg("setup")
+        .args(place_flags(place))
+        .args(["--email", "owner@example.com", "--organization", "Acme"])
+        .output()
+        .expect("keyward runs");
+    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    told["service_key"].as_str().expect("a service key").to_owned()
+}
+
+/// What a client was told before the server died.
+#[derive(Default)]
+struct Told {
+    issued: Vec<(String, String)>,
+    revoked: Vec<String>,
+}
+
+/// Issues keys and revokes every second one until the server is gone.
+async fn work(client: reqwest::Client, url: String, service_key: String) -> Told {
+    let mut told = Told::default();
+    let post =
+        |path: String, body: Value| client.post(format!("{url}{path}")).bearer_auth(&service_key).json(&body).send();
+    for round in 0.. {
+        let Ok(answer) = post("/v1/api-keys".to_owned(), json!({ "name": format!("k{round}") })).await else { break };
+        let Ok(issued) = answer.json::<Value>().await else { break };
+        let (Some(id), Some(key)) = (issued["id"].as_str(), issued["key"].as_str()) else { break };
+        told.issued.push((id.to_owned(), key.to_owned()));
+        if round % 2 == 0 {
+            match post(format!("/v1/api-keys/{id}/revoke"), json!({})).await {
+                Ok(answer) if answer.status() == 200 => told.revoked.push(id.to_owned()),
+                _ => {
+                    // Whether it was revoked is not known: it was not answered.
+                    told.issued.pop();
+                    break;
+                }
+            }
+        }
+    }
+    told
+}
+
+async fn check(backend: Backend) {
+    let place = Place::new(backend).await;
+    let service_key = set_up(&place);
+    let client = reqwest::Client::new();
+    let mut server = Process::start(&place);
+    let get =
+        async |url: &str, path: &str| Answer::of(client.get(format!("{url}{path}")).bearer_auth(&service_key)).await;
+    let plan = json!({ "name": "crash", "key_limit": 100_000, "requests_per_minute": 1, "quota_per_month": 1 });
+    let made = Answer::of(client.post(format!("{}/v1/plans", server.url)).bearer_auth(&service_key).json(&plan)).await;
+    assert_eq!(made.status, 201);
+    let own = get(&server.url, "/v1/organizations").await.json["items"][0]["id"].as_str().unwrap().to_owned();
+    let moved = client.patch(format!("{}/v1/organizations/{own}", server.url)).bearer_auth(&service_key);
+    assert_eq!(Answer::of(moved.json(&json!({ "plan": "crash" }))).await.status, 200);
+
+    for round in 0..ROUNDS {
+        let working: Vec<_> =
+            (0..4).map(|_| tokio::spawn(work(client.clone(), server.url.clone(), service_key.clone()))).collect();
+        // Somewhere in the middle of the work, another moment each time.
+        tokio::time::timeout(Duration::from_millis(150 + 70 * round as u64), std::future::pending::<()>())
+            .await
+            .unwrap_err();
+        server.kill();
+        let mut told = Told::default();
+        for worker in working {
+            let one = worker.await.expect("a worker");
+            told.issued.extend(one.issued);
+            told.revoked.extend(one.revoked);
+        }
+        assert!(!told.issued.is_empty(), "the server died before any work");
+        server = Process::start(&place);
+        for (id, key) in &told.issued {
+            let wanted = if told.revoked.contains(id) { "revoked" } else { "valid" };
+            let body = json!({ "key": key });
+            let verdict =
+                client.post(format!("{}/v1/api-keys/verify", server.url)).bearer_auth(&service_key).json(&body);
+            assert_eq!(Answer::of(verdict).await.code(), wanted, "a lost key or a lost revocation");
+        }
+    }
+    // Every key has exactly one line of its making, and every line its key.
+    let (mut keys, mut lines) = (0, 0);
+    for (path, count) in
+        [("/v1/api-keys?limit=200", &mut keys), ("/v1/audit-events?action=key_created&limit=200", &mut lines)]
+    {
+        let mut cursor = String::new();
+        loop {
+            let page = get(&server.url, &format!("{path}{cursor}")).await.json;
+            *count += page["items"].as_array().expect("items").len();
+            let Some(next) = page["next_cursor"].as_str() else { break };
+            cursor = format!("&cursor={next}");
+        }
+    }
+    // The set-up's own key has the line of the set-up.
+    assert_eq!(keys, lines + 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_answered_is_lost_on_sqlite() {
+    check(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_answered_is_lost_on_postgres() {
+    check(Backend::Postgres).await;
+}

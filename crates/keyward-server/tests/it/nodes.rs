@@ -1,0 +1,149 @@
+//! Two nodes on one PostgreSQL: a revocation on one is in force on the other, also when the channel between them or
+//! the whole database is cut off.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::proxy::Proxy;
+use crate::support::{Backend, Node, sha256_hex};
+
+/// Asks until the code is the wanted one; answers how long that took.
+async fn wait_for_code(node: &Node, key: &str, wanted: &str) -> Duration {
+    let started = Instant::now();
+    let mut tries = tokio::time::interval(Duration::from_millis(5));
+    while node.code_of(key).await != wanted {
+        assert!(started.elapsed() < Duration::from_secs(10), "the other node never answered {wanted}");
+        tries.tick().await;
+    }
+    started.elapsed()
+}
+
+fn database_port(node: &Node) -> u16 {
+    let url = node.place.database_url().expect("PostgreSQL");
+    url.rsplit_once('/').unwrap().0.rsplit_once(':').unwrap().1.parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revocation_is_in_force_on_the_other_node_within_a_second() {
+    let one = Node::start(Backend::Postgres).await;
+    let two = one.join(one.place.clone(), |_| {}).await;
+    for change in ["revoke", "disable"] {
+        let issued = one.new_key(json!({})).await;
+        let (id, key) = (issued["id"].as_str().unwrap(), issued["key"].as_str().unwrap());
+        assert_eq!(two.code_of(key).await, "valid");
+        one.post(&format!("/v1/api-keys/{id}/{change}"), json!({})).await;
+        let took = wait_for_code(&two, key, &format!("{change}d")).await;
+        assert!(took < Duration::from_secs(1), "{change} took {took:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn suspending_an_organization_and_revoking_all_reach_the_other_node() {
+    let one = Node::start(Backend::Postgres).await;
+    let two = one.join(one.place.clone(), |_| {}).await;
+    let organization = one.new_organization("customer", "pro").await;
+    let issued = one.post(&format!("/v1/organizations/{organization}/api-keys"), json!({ "name": "k" })).await.json;
+    let key = issued["key"].as_str().unwrap();
+    assert_eq!(two.code_of(key).await, "valid");
+    one.post(&format!("/v1/organizations/{organization}/suspend"), json!({})).await;
+    wait_for_code(&two, key, "organization_suspended").await;
+    one.post(&format!("/v1/organizations/{organization}/activate"), json!({})).await;
+    wait_for_code(&two, key, "valid").await;
+    one.post(&format!("/v1/organizations/{organization}/api-keys/revoke-all?wait=true"), json!({ "confirm": true }))
+        .await;
+    assert_eq!(two.code_of(key).await, "revoked");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_waited_for_revocation_is_in_force_everywhere_when_it_answers() {
+    let one = Node::start(Backend::Postgres).await;
+    let two = one.join(one.place.clone(), |_| {}).await;
+    for _ in 0..10 {
+        let issued = one.new_key(json!({})).await;
+        let (id, key) = (issued["id"].as_str().unwrap(), issued["key"].as_str().unwrap());
+        assert_eq!(two.code_of(key).await, "valid");
+        let answer = one.post(&format!("/v1/api-keys/{id}/revoke?wait=true"), json!({})).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(two.code_of(key).await, "revoked", "the very next call on the other node");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_notification_channel_the_reread_is_the_net() {
+    let one = Node::start(Backend::Postgres).await;
+    let proxy = Proxy::before(database_port(&one)).await;
+    let two = one.join(one.place.through(proxy.port), |_| {}).await;
+    proxy.deafen();
+    let issued = one.new_key(json!({})).await;
+    let (id, key) = (issued["id"].as_str().unwrap(), issued["key"].as_str().unwrap());
+    assert_eq!(two.code_of(key).await, "valid");
+    one.post(&format!("/v1/api-keys/{id}/revoke"), json!({})).await;
+    let took = wait_for_code(&two, key, "revoked").await;
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_cut_off_stops_judging_from_memory_after_the_bound() {
+    let one = Node::start(Backend::Postgres).await;
+    let proxy = Proxy::before(database_port(&one)).await;
+    let two = one.join(one.place.through(proxy.port), |_| {}).await;
+    let issued = one.new_key(json!({})).await;
+    let (id, key) = (issued["id"].as_str().unwrap(), issued["key"].as_str().unwrap());
+    assert_eq!(two.code_of(key).await, "valid");
+
+    proxy.cut();
+    // It is told, within the wait, that the silent node no longer counts.
+    let answer = one.post(&format!("/v1/api-keys/{id}/revoke?wait=true"), json!({})).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    // The clock is ours: the bound (one second) passes for both nodes at once.
+    two.clock.advance_millis(1_001);
+    let refused = two.verify(json!({ "key": key })).await;
+    assert_eq!((refused.status, refused.code()), (503, "not_ready"), "{refused:?}");
+    assert_eq!(refused.header("retry-after"), "1");
+
+    proxy.mend();
+    let mut tries = tokio::time::interval(Duration::from_millis(20));
+    let started = Instant::now();
+    loop {
+        tries.tick().await;
+        let verdict = two.verify(json!({ "key": key })).await;
+        assert_ne!(verdict.code(), "valid", "a revoked key is never valid again");
+        if verdict.code() == "revoked" {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "{verdict:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_setting_stale_judges_from_memory_for_a_bounded_time() {
+    let one = Node::start(Backend::Postgres).await;
+    let proxy = Proxy::before(database_port(&one)).await;
+    let stale = |layers: &mut keyward::config::Layers| {
+        layers.flag("verify.when_unreachable", "stale");
+        layers.flag("verify.stale_seconds", 30);
+    };
+    let two = one.join(one.place.through(proxy.port), stale).await;
+    let issued = one.new_key(json!({})).await;
+    let key = issued["key"].as_str().unwrap();
+    assert_eq!(two.code_of(key).await, "valid");
+    proxy.cut();
+    two.clock.advance_seconds(20);
+    assert_eq!(two.code_of(key).await, "valid");
+    two.clock.advance_seconds(20);
+    assert_eq!(two.verify(json!({ "key": key })).await.status, 503);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_was_absent_is_found_once_another_node_has_made_it() {
+    let one = Node::start(Backend::Postgres).await;
+    let two = one.join(one.place.clone(), |_| {}).await;
+    let text = "legacy-secret-0123456789";
+    assert_eq!(two.code_of(text).await, "malformed");
+    let digest = sha256_hex(text);
+    let item = json!({ "name": "legacy", "hash": digest, "algorithm": "sha256", "prefix": "legacy-" });
+    let imported = one.post("/v1/api-keys/import", json!({ "items": [item] })).await;
+    assert_eq!(imported.status, 200, "{imported:?}");
+    wait_for_code(&two, text, "valid").await;
+}
