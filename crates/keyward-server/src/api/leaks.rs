@@ -115,8 +115,12 @@ async fn partner(app: &SharedApp, request: Request) -> Result<Response, Problem>
     };
     let mut answers = Vec::with_capacity(tokens.len());
     for token in tokens {
-        let source = token.source.map_or_else(|| "github".to_owned(), |place| format!("github {place}"));
-        let leaked = LeakedKey { text: Secret::new(token.token.clone()), source, url: token.url };
+        let source = token
+            .source
+            .filter(|place| !place.is_empty())
+            .map_or_else(|| "github".to_owned(), |place| format!("github {place}"));
+        let url = token.url.filter(|url| !url.is_empty());
+        let leaked = LeakedKey { text: Secret::new(token.token.clone()), source, url };
         let outcome = app.keyward.keys.report_leak_by_partner(&context, &leaked).await?;
         let label = if outcome == LeakOutcome::Unknown { "false_positive" } else { "true_positive" };
         answers.push(PartnerAnswer { token_raw: token.token, token_type: token.r#type, label });

@@ -1,6 +1,6 @@
 //! `keyward serve`: opens the platform, says what to do next, and serves until it is told to stop.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 
 use clap::Args;
@@ -56,23 +56,24 @@ fn start_log(settings: &Settings) {
     }
 }
 
-/// Says what a person does next: set up, or where to look.
+/// Says what a person does next: set up, or where to look. A closed standard output does not end the server.
 async fn tell_next_steps(app: &App, address: &str) -> anyhow::Result<()> {
     let public = if app.public_url.is_empty() { address } else { &app.public_url };
-    if app.keyward.setup.is_done().await? {
-        println!("\nKeyward is running at {public}\n  reference   {public}/docs\n");
-        return Ok(());
-    }
-    let token = app.keyward.setup.new_token(&Context::system("serve")).await?;
-    println!(
-        "\nKeyward is running at {public} and waits for its set-up. Do one of these:\n\
-         \n  in a browser   {public}/setup?token={}\n                 (one use, 15 minutes)\n\
-         \n  in a terminal  keyward setup --email you@example.com --organization Acme\n\
-         \nThen verify your first key:\n\
-         \n  curl {public}/v1/api-keys/verify -H \"Authorization: Bearer $SERVICE_KEY\" \\\n       \
-         -H 'Content-Type: application/json' -d \"{{\\\"key\\\":\\\"$SERVICE_KEY\\\"}}\"\n",
-        token.expose()
-    );
+    let text = if app.keyward.setup.is_done().await? {
+        format!("\nKeyward is running at {public}\n  reference   {public}/docs\n")
+    } else {
+        let token = app.keyward.setup.new_token(&Context::system("serve")).await?;
+        format!(
+            "\nKeyward is running at {public} and waits for its set-up. Do one of these:\n\
+             \n  in a browser   {public}/setup?token={}\n                 (one use, 15 minutes)\n\
+             \n  in a terminal  keyward setup --email you@example.com --organization Acme\n\
+             \nThen verify your first key:\n\
+             \n  curl {public}/v1/api-keys/verify -H \"Authorization: Bearer $SERVICE_KEY\" \\\n       \
+             -H 'Content-Type: application/json' -d \"{{\\\"key\\\":\\\"$SERVICE_KEY\\\"}}\"\n",
+            token.expose()
+        )
+    };
+    let _ = writeln!(std::io::stdout(), "{text}");
     Ok(())
 }
 

@@ -3,9 +3,9 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use crate::support::{Answer, Backend, Place};
 
@@ -78,7 +78,7 @@ struct Told {
 }
 
 /// Issues keys and revokes every second one until the server is gone.
-async fn work(client: reqwest::Client, url: String, service_key: String) -> Told {
+async fn work(client: reqwest::Client, url: String, service_key: String, done: mpsc::UnboundedSender<()>) -> Told {
     let mut told = Told::default();
     let post =
         |path: String, body: Value| client.post(format!("{url}{path}")).bearer_auth(&service_key).json(&body).send();
@@ -87,6 +87,7 @@ async fn work(client: reqwest::Client, url: String, service_key: String) -> Told
         let Ok(issued) = answer.json::<Value>().await else { break };
         let (Some(id), Some(key)) = (issued["id"].as_str(), issued["key"].as_str()) else { break };
         told.issued.push((id.to_owned(), key.to_owned()));
+        let _ = done.send(());
         if round % 2 == 0 {
             match post(format!("/v1/api-keys/{id}/revoke"), json!({})).await {
                 Ok(answer) if answer.status() == 200 => told.revoked.push(id.to_owned()),
@@ -116,12 +117,13 @@ async fn check(backend: Backend) {
     assert_eq!(Answer::of(moved.json(&json!({ "plan": "crash" }))).await.status, 200);
 
     for round in 0..ROUNDS {
-        let working: Vec<_> =
-            (0..4).map(|_| tokio::spawn(work(client.clone(), server.url.clone(), service_key.clone()))).collect();
-        // Somewhere in the middle of the work, another moment each time.
-        tokio::time::timeout(Duration::from_millis(150 + 70 * round as u64), std::future::pending::<()>())
-            .await
-            .unwrap_err();
+        let (done, mut seen) = mpsc::unbounded_channel();
+        let start = |_| tokio::spawn(work(client.clone(), server.url.clone(), service_key.clone(), done.clone()));
+        let working: Vec<_> = (0..4).map(start).collect();
+        // In the middle of the work, at another point each time.
+        for _ in 0..10 + 7 * round {
+            seen.recv().await.expect("the workers work");
+        }
         server.kill();
         let mut told = Told::default();
         for worker in working {
