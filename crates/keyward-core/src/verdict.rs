@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::id::{self, Id};
+use crate::problem::Code;
 use crate::record::{KeyRecord, KeyStatus, SecretStatus};
 use crate::time::Timestamp;
 use crate::{route, scope};
@@ -56,6 +57,16 @@ outcomes! {
 impl Outcome {
     pub fn from_code(code: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|known| known.as_str() == code)
+    }
+
+    /// The problem type under which a gateway tells a refusal.
+    pub fn problem(self) -> Code {
+        match self {
+            Self::RateLimited => Code::RateLimited,
+            Self::QuotaExceeded => Code::QuotaExceeded,
+            refused if refused.gateway_status() == 401 => Code::Unauthenticated,
+            _ => Code::KeyRefused,
+        }
     }
 
     pub fn is_valid(self) -> bool {

@@ -11,10 +11,10 @@ use keyward_core::verify::Verify;
 use keyward_core::{key, scope};
 
 use crate::address::AddressSource;
+use crate::guard::KeywardService;
 use crate::identity::ApiKeyIdentity;
 use crate::presented::{X_API_KEY, presented};
 use crate::refusal::Refusal;
-use crate::service::KeywardService;
 
 /// Lets only requests with a valid API key through.
 ///

@@ -18,18 +18,18 @@
 
 mod address;
 mod answer;
+mod guard;
 mod identity;
 mod layer;
 mod presented;
 mod refusal;
 mod remote;
-mod service;
 
 pub use address::ClientAddress;
 pub use answer::UnreadableAnswer;
+pub use guard::KeywardService;
 pub use identity::ApiKeyIdentity;
 pub use keyward_core::verify::{CannotJudge, Verify};
 pub use layer::KeywardLayer;
 pub use refusal::Refusal;
 pub use remote::{Remote, RemoteError};
-pub use service::KeywardService;

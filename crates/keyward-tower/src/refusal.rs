@@ -81,10 +81,7 @@ impl Refusal {
         match self {
             Self::NoKey => Code::Unauthenticated,
             Self::CannotJudge => Code::NotReady,
-            Self::Key(Outcome::RateLimited) => Code::RateLimited,
-            Self::Key(Outcome::QuotaExceeded) => Code::QuotaExceeded,
-            Self::Key(outcome) if outcome.gateway_status() == 401 => Code::Unauthenticated,
-            Self::Key(_) => Code::KeyRefused,
+            Self::Key(outcome) => outcome.problem(),
         }
     }
 

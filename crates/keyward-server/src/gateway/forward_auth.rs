@@ -153,12 +153,7 @@ fn admit(verdict: &Verdict) -> Response<Body> {
 /// 401, 403 or 429 with a problem whose `code` is the verdict's.
 fn turn_away(app: &App, outcome: Outcome, request_id: &str) -> Response<Body> {
     let status = outcome.gateway_status();
-    let kind = match status {
-        401 => Code::Unauthenticated,
-        403 => Code::KeyRefused,
-        _ if outcome == Outcome::QuotaExceeded => Code::QuotaExceeded,
-        _ => Code::RateLimited,
-    };
+    let kind = outcome.problem();
     let body = json!({
         "type": format!("{}/errors/{}", app.public_url, kind.as_str()),
         "title": kind.title(),
