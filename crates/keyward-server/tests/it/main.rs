@@ -1,11 +1,13 @@
 //! The integration suite: the real server in process, a fresh database for each test, HTTP in and out. Every test runs
 //! on SQLite and on PostgreSQL. The clock is ours and stands still unless a test moves it.
 
+mod conventions;
 mod crash;
 mod imports;
 mod keys;
 mod leaks;
 mod nginx;
 mod nodes;
+mod organizations;
 mod peppers;
 mod support;
