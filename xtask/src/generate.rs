@@ -1,25 +1,33 @@
 //! Writes what is generated from the code: the OpenAPI document.
 
-use std::process::Command;
+use std::fs;
+use std::process::{Command, ExitCode, Stdio};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, ensure};
 
 const DOCUMENT: &str = "openapi.json";
 
-pub fn run(check: bool) -> Result<bool> {
-    let printed = Command::new("cargo")
-        .args(["run", "-q", "-p", "keyward-server", "--bin", "keyward", "--", "openapi"])
-        .output()?;
-    if !printed.status.success() {
-        bail!("keyward openapi failed: {}", String::from_utf8_lossy(&printed.stderr));
+/// Writes the document.
+pub fn write() -> Result<ExitCode> {
+    fs::write(DOCUMENT, printed()?).context(DOCUMENT)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Fails when the file is not what the code would write.
+pub fn check() -> Result<ExitCode> {
+    if fs::read(DOCUMENT).ok() == Some(printed()?) {
+        return Ok(ExitCode::SUCCESS);
     }
-    if !check {
-        std::fs::write(DOCUMENT, printed.stdout)?;
-        return Ok(true);
-    }
-    let current = std::fs::read(DOCUMENT)? == printed.stdout;
-    if !current {
-        eprintln!("{DOCUMENT} is not up to date: run make gen");
-    }
-    Ok(current)
+    eprintln!("{DOCUMENT} is not what the code says: run make gen");
+    Ok(ExitCode::FAILURE)
+}
+
+fn printed() -> Result<Vec<u8>> {
+    let output = Command::new("cargo")
+        .args(["run", "--quiet", "-p", "keyward-server", "--bin", "keyward", "--", "openapi"])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cargo run")?;
+    ensure!(output.status.success(), "keyward openapi failed");
+    Ok(output.stdout)
 }

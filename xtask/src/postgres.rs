@@ -1,13 +1,18 @@
-//! A PostgreSQL server of one's own: made in a temporary folder, on a free port of the loopback, gone when dropped.
-//! PostgreSQL refuses to run as root; then it runs as its own user, or nobody.
+//! A PostgreSQL server of one's own: in a temporary folder, on a free port of the loopback, gone when dropped.
+//!
+//! It also goes when nobody drops it: a guardian (four lines of shell) waits for the end of a pipe that this process
+//! alone holds, then stops the server and removes the folder. So Ctrl-C, a kill or a `static` leaves nothing behind.
+//! PostgreSQL refuses to run as root; then it runs as its own user, or as nobody.
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::unix::process::CommandExt;
+use std::fs::{self, DirBuilder, File};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use tempfile::TempDir;
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::packages::postgres_program;
 
@@ -22,49 +27,36 @@ const SETTINGS: &[&str] = &[
     "shared_buffers=64MB",
 ];
 
+/// `fast` is the mode of SIGINT: connections are cut and the server ends well.
+const GUARDIAN: &str = r#"
+read -r _
+"$1" stop -D "$2/data" -m fast
+rm -rf -- "$2"
+"#;
+
 /// A running server.
 pub struct Server {
     process: Child,
+    guardian: Guardian,
     port: u16,
     url: String,
-    // Dropped last, when the server has ended.
-    _folder: TempDir,
 }
 
 impl Server {
+    /// Makes a server and starts it; returns when it lets clients in.
+    ///
+    /// # Errors
+    /// When PostgreSQL is not installed or does not start.
     pub fn start() -> Result<Self> {
-        let missing = "PostgreSQL is not installed: apt-get install --no-install-recommends postgresql";
-        let (initdb, postgres) =
-            (postgres_program("initdb").context(missing)?, postgres_program("postgres").context(missing)?);
-        let folder = tempfile::Builder::new().prefix("keyward-postgres-").tempdir()?;
+        let programs = Programs::find()
+            .context("PostgreSQL is not installed: apt-get install -y --no-install-recommends postgresql")?;
         let account = Account::unprivileged()?;
-        if let Some(account) = &account {
-            std::os::unix::fs::chown(folder.path(), Some(account.user), Some(account.group))?;
+        // Somebody else may take the free port first.
+        let mut started = Self::start_once(&programs, account);
+        for _ in 0..2 {
+            started = started.or_else(|_| Self::start_once(&programs, account));
         }
-        let data = folder.path().join("data");
-        let command = |program: &std::path::Path| {
-            let mut command = Command::new(program);
-            command.arg("-D").arg(&data).current_dir("/").stdin(Stdio::null()).stdout(Stdio::null());
-            if let Some(account) = &account {
-                command.uid(account.user).gid(account.group);
-            }
-            command
-        };
-        let made = command(&initdb)
-            .args(["-U", "keyward", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"])
-            .output()
-            .context("initdb")?;
-        if !made.status.success() {
-            bail!("initdb failed: {}", String::from_utf8_lossy(&made.stderr));
-        }
-        let port = free_port()?;
-        let mut server = command(&postgres);
-        server.args(["-p", &port.to_string()]).args(SETTINGS.iter().flat_map(|setting| ["-c", setting]));
-        let process = server.stderr(Stdio::null()).spawn().context("postgres")?;
-        let url = format!("postgres://keyward@127.0.0.1:{port}/postgres");
-        let mut server = Self { process, port, url, _folder: folder };
-        server.wait_until_up()?;
-        Ok(server)
+        started
     }
 
     /// The address of its database `postgres`.
@@ -76,39 +68,115 @@ impl Server {
         self.port
     }
 
-    fn wait_until_up(&mut self) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(30);
+    fn start_once(programs: &Programs, account: Option<Account>) -> Result<Self> {
+        let port = free_port()?;
+        let guardian = Guardian::of_new_folder(port, programs, account)?;
+        let (data, log) = (guardian.folder.join("data"), guardian.folder.join("log"));
+        let initdb = command(&programs.initdb, account)
+            .args(["-U", "keyward", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C", "-D"])
+            .arg(&data)
+            .stderr(Stdio::piped())
+            .output()
+            .context("initdb")?;
+        ensure!(initdb.status.success(), "initdb failed: {}", String::from_utf8_lossy(&initdb.stderr));
+        let process = command(&programs.postgres, account)
+            .arg("-D")
+            .arg(&data)
+            .args(["-p", &port.to_string()])
+            .args(SETTINGS.iter().flat_map(|setting| ["-c", setting]))
+            .stderr(File::create(&log)?)
+            .spawn()
+            .context("postgres")?;
+        let mut server = Self { process, guardian, port, url: format!("postgres://keyward@127.0.0.1:{port}/postgres") };
+        server.wait_until_ready(&data).with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
+        Ok(server)
+    }
+
+    /// The server writes its state on the eighth line of postmaster.pid, where `pg_ctl` reads it as well.
+    fn wait_until_ready(&mut self, data: &Path) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(60);
         while Instant::now() < deadline {
             if let Some(status) = self.process.try_wait()? {
                 bail!("PostgreSQL ended at once: {status}");
             }
-            // It listens before it lets anybody in; clients retry that short while.
-            if TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok() && self.lets_in() {
+            let state = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
+            if state.lines().nth(7).is_some_and(|line| line.trim() == "ready") {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        bail!("PostgreSQL did not come up in 30 seconds")
-    }
-
-    fn lets_in(&self) -> bool {
-        let ready = postgres_program("pg_isready").map(|program| {
-            Command::new(program).args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()]).status()
-        });
-        ready.is_none_or(|status| status.is_ok_and(|status| status.success()))
+        bail!("PostgreSQL did not come up in a minute")
     }
 }
 
 impl Drop for Server {
-    /// Asks for a fast shutdown (SIGINT) and waits for it.
     fn drop(&mut self) {
-        // SAFETY: the process is our own child and has not been waited for.
-        unsafe { libc::kill(self.process.id() as i32, libc::SIGINT) };
+        self.guardian.act();
+        // The guardian has stopped it, unless it was too young to be asked.
+        let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
+/// Stops the server and removes its folder, when this is dropped or this process ends, however it ends.
+struct Guardian {
+    process: Child,
+    folder: PathBuf,
+}
+
+impl Guardian {
+    fn of_new_folder(port: u16, programs: &Programs, account: Option<Account>) -> Result<Self> {
+        let folder = std::env::temp_dir().join(format!("keyward-postgres-{}-{port}", std::process::id()));
+        DirBuilder::new().mode(0o700).create(&folder).with_context(|| folder.display().to_string())?;
+        if let Some(account) = account {
+            chown(&folder, Some(account.user), Some(account.group))?;
+        }
+        let mut shell = command(Path::new("/bin/sh"), account);
+        shell.args(["-c", GUARDIAN, "guardian"]).arg(&programs.pg_ctl).arg(&folder);
+        let process = shell.stdin(Stdio::piped()).spawn().context("sh")?;
+        Ok(Self { process, folder })
+    }
+
+    fn act(&mut self) {
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+    }
+}
+
+impl Drop for Guardian {
+    fn drop(&mut self) {
+        self.act();
+    }
+}
+
+struct Programs {
+    initdb: PathBuf,
+    postgres: PathBuf,
+    pg_ctl: PathBuf,
+}
+
+impl Programs {
+    fn find() -> Option<Self> {
+        Some(Self {
+            initdb: postgres_program("initdb")?,
+            postgres: postgres_program("postgres")?,
+            pg_ctl: postgres_program("pg_ctl")?,
+        })
+    }
+}
+
+/// A program that starts quietly, as that user, where that user may be, and out of reach of Ctrl-C.
+fn command(program: &Path, account: Option<Account>) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    if let Some(account) = account {
+        command.uid(account.user).gid(account.group);
+    }
+    command
+}
+
 /// A user that may run PostgreSQL.
+#[derive(Clone, Copy)]
 struct Account {
     user: u32,
     group: u32,
@@ -121,17 +189,20 @@ impl Account {
         if unsafe { libc::geteuid() } != 0 {
             return Ok(None);
         }
-        let passwd = std::fs::read_to_string("/etc/passwd")?;
-        let find = |name: &str| {
-            let fields: Vec<&str> =
-                passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|f| f[0] == name)?;
-            Some(Self { user: fields.get(2)?.parse().ok()?, group: fields.get(3)?.parse().ok()? })
-        };
-        Ok(Some(find("postgres").or_else(|| find("nobody")).context("neither a user postgres nor nobody")?))
+        let users = fs::read_to_string("/etc/passwd").context("/etc/passwd")?;
+        let account = Self::named("postgres", &users).or_else(|| Self::named("nobody", &users));
+        Ok(Some(account.context("there is neither a user postgres nor a user nobody")?))
+    }
+
+    /// From lines like `postgres:x:105:113:…`.
+    fn named(name: &str, users: &str) -> Option<Self> {
+        let mut fields =
+            users.lines().map(|line| line.split(':')).find(|fields| fields.clone().next() == Some(name))?;
+        Some(Self { user: fields.nth(2)?.parse().ok()?, group: fields.next()?.parse().ok()? })
     }
 }
 
-/// A port that nobody listens on now.
+/// A port of the loopback that nobody listens on now.
 pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
