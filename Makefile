@@ -19,11 +19,11 @@ test:
 
 bench:
 	cargo build --profile bench -p keyward-server -p keyward-bench
-	target/bench/keyward-bench
+	target/release/keyward-bench
 
 bench-large:
 	cargo build --profile bench -p keyward-server -p keyward-bench
-	target/bench/keyward-bench --cached-memory 1000000 --database-keys 10000000
+	target/release/keyward-bench --cached-memory 1000000 --database-keys 10000000
 
 check:
 	cargo fmt --all --check

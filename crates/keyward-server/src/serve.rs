@@ -142,7 +142,8 @@ async fn answer(
         _ => {
             request.extensions_mut().insert(peer);
             request.extensions_mut().insert(request_id);
-            route(&app, router, request, id_text.as_str()).await
+            // Boxed, so that the hot routes do not carry the framework's future with them.
+            Box::pin(route(&app, router, request, id_text.as_str())).await
         }
     };
     let id = HeaderValue::from_str(id_text.as_str()).expect("an identifier is a header value");

@@ -22,6 +22,8 @@ use crate::error::Result;
 
 /// Most log lines of refusals a flush; what is beyond is told as a number.
 const MAX_REFUSALS: usize = 500;
+/// Uses written in one statement: long enough to pay for its commit, short enough not to hold up a change.
+const BATCH: usize = 5_000;
 /// Most uses that are held while the database does not take them.
 const MAX_USES: usize = 1_000_000;
 
@@ -153,7 +155,7 @@ impl Verifier {
             newest.insert(noted.secret, noted);
         }
         let uses: Vec<Use> = newest.into_values().collect();
-        for (index, batch) in uses.chunks(1_000).enumerate() {
+        for (index, batch) in uses.chunks(BATCH).enumerate() {
             let rows = batch.iter().map(|noted| {
                 json!([
                     noted.secret.uuid().simple().to_string(),
@@ -163,7 +165,7 @@ impl Verifier {
             });
             let statement = statements::TOUCH.on(&self.ground.db).bind(Json(rows.collect::<Vec<_>>()));
             if let Err(error) = statement.execute(&self.ground.db).await {
-                let lost = uses.len() - index * 1_000;
+                let lost = uses.len() - index * BATCH;
                 self.metrics.unwritten_uses.inc_by(lost as u64);
                 return Err(error.into());
             }

@@ -127,7 +127,8 @@ impl Verifier {
         {
             return Ok(Ok(record));
         }
-        match self.load(presented, digest, reach, now).await {
+        // Boxed, so that a hit does not carry the future of a miss with it.
+        match Box::pin(self.load(presented, digest, reach, now)).await {
             Ok(record) => Ok(record.ok_or(Outcome::NotFound)),
             Err(error) => self.without_the_database(&digest, reach, now).ok_or_else(|| {
                 self.metrics.unjudged.inc();
