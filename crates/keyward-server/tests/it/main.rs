@@ -1,8 +1,10 @@
 //! The integration suite: the real server in process, a fresh database for each test, HTTP in and out. Every test runs
 //! on SQLite and on PostgreSQL. The clock is ours and stands still unless a test moves it.
 
+mod agreement;
 mod conventions;
 mod crash;
+mod forward_auth;
 mod imports;
 mod keys;
 mod leaks;
@@ -10,4 +12,6 @@ mod nginx;
 mod nodes;
 mod organizations;
 mod peppers;
+mod security;
+mod settings;
 mod support;

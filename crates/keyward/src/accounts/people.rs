@@ -3,9 +3,11 @@
 use keyward_core::access::Role;
 use keyward_core::id::{self, Id};
 use keyward_core::problem::Code;
+use keyward_core::text;
 use keyward_core::time::Timestamp;
 use serde_json::json;
 
+use super::organizations::is_email;
 use super::sql as statements;
 use crate::audit::{Event, EventType};
 use crate::change::Change;
@@ -31,6 +33,20 @@ pub struct People {
 }
 
 impl People {
+    /// Adds a person, without a role and without a way to sign in.
+    pub async fn create(&self, context: &Context, email: &str, name: &str) -> Result<Id<id::User>> {
+        text::label(name, 200).map_err(|fault| Error::field("/name", fault))?;
+        if !is_email(email) {
+            return Err(Error::field("/email", "is not an e-mail address"));
+        }
+        let mut change = Change::begin(&self.ground, context).await?;
+        let (person, now) = (self.ground.new_id::<id::User>(), change.now());
+        let insert = sql(statements::INSERT_PERSON).bind(person).bind(email.to_lowercase()).bind(name);
+        insert.bind(None::<String>).bind(now).execute(change.tx()).await?;
+        change.commit(Event::new(EventType::UserManagement, "person_created", "user", person).named(name)).await?;
+        Ok(person)
+    }
+
     /// Gives a person a role in an organization, or at the instance with `None`; replaces the one they have.
     /// The last owner keeps the role: one must always be left.
     pub async fn assign_role(
@@ -71,9 +87,15 @@ impl People {
         self.commit(change, "role_removed", person, organization, Some(before), None).await
     }
 
-    /// Deletes a person. Their service keys stop with the next call.
+    /// Deletes a person. Their service keys stop with the next call. The last owner of a place stays.
     pub async fn delete(&self, context: &Context, person: Id<id::User>) -> Result<()> {
         let mut change = Change::begin(&self.ground, context).await?;
+        let owned: Vec<(Option<Id<id::Organization>>,)> =
+            sql(statements::PLACES_OWNED).bind(person).all(change.tx()).await?;
+        for (place,) in owned {
+            let binding = self.binding(&mut change, person, place).await?;
+            self.keep_an_owner(&mut change, place, binding.as_ref()).await?;
+        }
         change.touch_owner(person).await?;
         if sql(statements::DELETE_PERSON).bind(person).execute(change.tx()).await? == 0 {
             return Err(Error::not_found());

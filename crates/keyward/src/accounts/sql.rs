@@ -43,6 +43,8 @@ pub const STANDING: &str = "SELECT p.disabled_at,
       (SELECT role FROM role_binding WHERE person_id = p.id AND organization_id IS NULL) AS instance_role
     FROM person p WHERE p.id = $1";
 
+pub const PLACES_OWNED: &str = "SELECT organization_id AS value FROM role_binding
+    WHERE person_id = $1 AND role = 'owner' ORDER BY organization_id";
 pub const FIND_BINDING: &str =
     "SELECT id, role FROM role_binding WHERE person_id = $1 AND organization_id IS NOT DISTINCT FROM $2";
 pub const INSERT_BINDING: &str =
