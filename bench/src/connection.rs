@@ -25,7 +25,6 @@ impl Expected {
     pub const VALID: Self = Self { status: 200, body_start: r#"{"valid":true,"code":"valid""# };
     pub const MALFORMED: Self = Self { status: 200, body_start: r#"{"valid":false,"code":"malformed""# };
     pub const ADMITTED: Self = Self { status: 204, body_start: "" };
-    pub const HELLO: Self = Self { status: 200, body_start: "." };
 }
 
 /// An answer that is complete.

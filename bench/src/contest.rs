@@ -27,7 +27,10 @@ pub struct Run {
     /// Whether requests left at a fixed rate, rather than as fast as answers came.
     pub at_fixed_rate: bool,
     pub requests: u64,
+    /// Answers with another status or verdict than expected.
     pub errors: u64,
+    /// Requests that the fixed rate asked for and that could not even be sent.
+    pub unsent: u64,
     pub requests_per_second: f64,
     /// Processor time of the server, in microseconds.
     pub cpu_micros_per_request: f64,
@@ -123,6 +126,7 @@ fn measure(subject: &Subject<'_>, round: u32, pace: Pace) -> Result<Run> {
         at_fixed_rate: matches!(pace, Pace::Rate { .. }),
         requests: outcome.requests,
         errors: outcome.errors,
+        unsent: outcome.unsent,
         requests_per_second: outcome.per_second(),
         cpu_micros_per_request: cpu.as_secs_f64() * 1e6 / outcome.requests as f64,
         core_share: cpu.as_secs_f64() / outcome.time.as_secs_f64(),

@@ -34,8 +34,10 @@ pub struct Load<'a> {
 #[derive(Default)]
 pub struct Outcome {
     pub requests: u64,
-    /// Answers with another status or verdict than expected, and requests that could not be sent in time.
+    /// Answers with another status or verdict than expected.
     pub errors: u64,
+    /// Requests that a fixed rate asked for and that could not be sent in twice the time.
+    pub unsent: u64,
     pub answer_bytes: u64,
     pub time: Duration,
     pub latency: Histogram,
@@ -82,7 +84,7 @@ impl Load<'_> {
             }
             ensure!(now - last_answer < SILENCE, "no answer from {} for {SILENCE:?}", self.to);
         }
-        run.outcome.errors += run.schedule.unsent();
+        run.outcome.unsent = run.schedule.unsent();
         run.outcome.time = last_answer - start;
         ensure!(run.outcome.requests > 0, "{} answered nothing", self.to);
         Ok(run.outcome)

@@ -27,7 +27,7 @@ impl Schedule {
     pub fn new(pace: Pace, keys: usize, start: Instant) -> Self {
         let (wanted, time) = match pace {
             Pace::Full { time } => (u64::MAX, time),
-            // A server that is too slow for the rate gets as much time again; what is left then counts as errors.
+            // A server that is too slow for the rate gets as much time again; what is left then is unsent.
             Pace::Rate { per_second, time } => ((per_second * time.as_secs_f64()) as u64, time * 2),
             Pace::EachOnce => (keys as u64, Duration::from_secs(24 * 3600)),
         };
