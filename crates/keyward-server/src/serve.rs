@@ -134,12 +134,13 @@ async fn answer(
 ) -> Result<Response<Body>, Infallible> {
     let request_id = new_request_id(app.keyward.clock.now());
     let id_text = request_id.text();
-    let mut response = match request.uri().path() {
-        hot::VERIFY_PATH if request.method() == http::Method::POST => {
+    let mut response = match (too_large(&request), request.uri().path()) {
+        (Some(code), _) => hot::refuse(&app, &Problem::plain(code), id_text.as_str()),
+        (None, hot::VERIFY_PATH) if request.method() == http::Method::POST => {
             hot::verify::answer(&app, peer, request, id_text.as_str()).await
         }
-        hot::FORWARD_AUTH_PATH => gateway::forward_auth::answer(&app, peer, request, id_text.as_str()).await,
-        _ => {
+        (None, hot::FORWARD_AUTH_PATH) => gateway::forward_auth::answer(&app, peer, request, id_text.as_str()).await,
+        (None, _) => {
             request.extensions_mut().insert(peer);
             request.extensions_mut().insert(request_id);
             // Boxed, so that the hot routes do not carry the framework's future with them.
@@ -151,13 +152,20 @@ async fn answer(
     Ok(response)
 }
 
+/// How the request's head is beyond its limits, if it is; the reader below us bounds it only roughly.
+fn too_large(request: &Request<Incoming>) -> Option<Code> {
+    let uri = request.uri();
+    if uri.path().len() + uri.query().map_or(0, str::len) > MAX_URI {
+        return Some(Code::UriTooLong);
+    }
+    let headers = request.headers().iter();
+    let size: usize = headers.map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    (size > MAX_HEADERS).then_some(Code::HeadersTooLarge)
+}
+
 /// Hands a request to the framework and writes the problem that may come back.
 async fn route(app: &Arc<App>, router: Router, request: Request<Incoming>, request_id: &str) -> Response<Body> {
-    let response = if request.uri().to_string().len() > MAX_URI {
-        axum::response::IntoResponse::into_response(Problem::plain(Code::UriTooLong))
-    } else {
-        router.oneshot(request.map(axum::body::Body::new)).await.unwrap_or_else(|never| match never {})
-    };
+    let response = router.oneshot(request.map(axum::body::Body::new)).await.unwrap_or_else(|never| match never {});
     let (mut parts, body) = response.into_parts();
     match parts.extensions.remove::<Problem>() {
         Some(problem) => {

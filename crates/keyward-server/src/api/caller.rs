@@ -1,5 +1,6 @@
 //! Who calls: the credential becomes a context, the route's permission is checked, and a refusal is noted in the book.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, RawPathParams, Request, State};
@@ -15,7 +16,7 @@ use keyward_core::problem::Code;
 use keyward_core::secret::Secret;
 
 use super::route::Access;
-use crate::app::SharedApp;
+use crate::app::{App, SharedApp};
 use crate::gateway::partner::PartnerKeys;
 use crate::hot::{cannot_judge, credential};
 use crate::problem::Problem;
@@ -82,10 +83,20 @@ impl Circumstances {
     }
 }
 
-async fn identify(app: &SharedApp, headers: &HeaderMap, circumstances: Circumstances) -> Result<Caller, Problem> {
+async fn identify(app: &App, headers: &HeaderMap, circumstances: Circumstances) -> Result<Caller, Problem> {
     let peer = circumstances.peer.ok_or_else(|| Problem::plain(Code::Internal))?;
     let address = app.client_address(peer.address.ip(), headers);
     let presented = credential(headers)?.ok_or_else(|| Problem::plain(Code::Unauthenticated))?;
+    caller_with(app, presented, address, headers, circumstances.request_id).await
+}
+
+async fn caller_with(
+    app: &App,
+    presented: &str,
+    address: IpAddr,
+    headers: &HeaderMap,
+    request_id: Option<Id<id::Request>>,
+) -> Result<Caller, Problem> {
     let record = app.keyward.verifier.identify(presented, Some(address)).await.map_err(cannot_judge)?;
     let record = record.ok_or_else(|| Problem::plain(Code::Unauthenticated))?;
     let user_agent = headers.get(header::USER_AGENT).map(|value| {
@@ -98,7 +109,7 @@ async fn identify(app: &SharedApp, headers: &HeaderMap, circumstances: Circumsta
         scopes: record.scopes().to_owned(),
         ip: Some(address),
         user_agent,
-        request_id: circumstances.request_id,
+        request_id,
     };
     Ok(Caller {
         context: Arc::new(context),
@@ -107,8 +118,24 @@ async fn identify(app: &SharedApp, headers: &HeaderMap, circumstances: Circumsta
     })
 }
 
+/// Notes that a hot route, which asks for its caller's right beneath the framework, refused the caller.
+#[cold]
+pub async fn note_refusal_beneath(
+    app: &App,
+    presented: Option<&str>,
+    address: IpAddr,
+    parts: &Parts,
+    request_id: &str,
+    problem: &Problem,
+) {
+    let Some(presented) = presented else { return };
+    if let Ok(caller) = caller_with(app, presented, address, &parts.headers, request_id.parse().ok()).await {
+        note_refusal(app, &caller, &parts.method, parts.uri.path(), problem.0.detail.clone()).await;
+    }
+}
+
 /// One event for each refused call (statement L-01).
-async fn note_refusal(app: &SharedApp, caller: &Caller, method: &Method, path: &str, why: String) {
+async fn note_refusal(app: &App, caller: &Caller, method: &Method, path: &str, why: String) {
     let mut event = Event::new(EventType::Security, "access_denied", "route", format!("{method} {path}")).failed(why);
     event.organization = caller.context.grant.as_ref().map(|grant| grant.organization);
     if let Err(error) = app.keyward.audit.note(&caller.context, event).await {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use keyward_core::limit::MAX_COUNT;
@@ -12,6 +13,7 @@ use keyward_core::verdict::{self, Outcome, Reach, Verdict};
 use keyward_core::verify::Verify;
 use serde_json::json;
 
+use crate::api::caller::note_refusal_beneath;
 use crate::app::App;
 use crate::hot::{X_API_KEY, bearer, cannot_judge, reach_of_caller, refuse, whole};
 use crate::problem::Problem;
@@ -24,15 +26,22 @@ const SCOPES: HeaderName = HeaderName::from_static("x-keyward-scopes");
 const ENVIRONMENT: HeaderName = HeaderName::from_static("x-keyward-environment");
 
 pub async fn answer(app: &App, peer: Peer, request: Request<Incoming>, request_id: &str) -> Response<Body> {
-    match judge(app, peer, &request).await {
+    let (parts, _) = request.into_parts();
+    match judge(app, peer, &parts).await {
         Ok(verdict) if verdict.is_valid() => admit(&verdict),
         Ok(verdict) => turn_away(app, verdict.outcome, request_id),
-        Err(problem) => refuse(app, &problem, request_id),
+        Err(problem) => {
+            if problem.0.code == Code::Forbidden {
+                let (presented, address) = (text(&parts.headers, &SERVICE_KEY), peer.address.ip().to_canonical());
+                note_refusal_beneath(app, presented, address, &parts, request_id, &problem).await;
+            }
+            refuse(app, &problem, request_id)
+        }
     }
 }
 
-async fn judge(app: &App, peer: Peer, request: &Request<Incoming>) -> Result<Verdict, Problem> {
-    let headers = request.headers();
+async fn judge(app: &App, peer: Peer, parts: &Parts) -> Result<Verdict, Problem> {
+    let headers = &parts.headers;
     let address = app.client_address(peer.address.ip(), headers);
     let reach = if peer.trusted && !headers.contains_key(SERVICE_KEY) {
         Reach::Instance
@@ -40,7 +49,7 @@ async fn judge(app: &App, peer: Peer, request: &Request<Incoming>) -> Result<Ver
         reach_of_caller(app, text(headers, &SERVICE_KEY), peer.address.ip().to_canonical()).await?
     };
     let mut asked = Asked { scopes: Vec::new(), cost: 1 };
-    if let Some(query) = request.uri().query() {
+    if let Some(query) = parts.uri.query() {
         asked.read(query)?;
     }
     let target = first(headers, ["x-forwarded-uri", "x-original-uri", "x-original-url"]);

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use keyward_core::limit::MAX_COUNT;
@@ -15,6 +16,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{answer, body, cannot_judge, credential, reach_of_caller, refuse, whole};
+use crate::api::caller::note_refusal_beneath;
 use crate::api::json;
 use crate::app::App;
 use crate::problem::Problem;
@@ -65,7 +67,8 @@ pub struct LimitUseBody<'a> {
 }
 
 pub async fn answer(app: &App, peer: Peer, request: Request<Incoming>, request_id: &str) -> Response<Body> {
-    match judge(app, peer, request).await {
+    let (parts, body) = request.into_parts();
+    match judge(app, peer, &parts, body).await {
         Ok(body) => {
             let mut response = whole(StatusCode::OK, body.into());
             let headers = response.headers_mut();
@@ -73,12 +76,18 @@ pub async fn answer(app: &App, peer: Peer, request: Request<Incoming>, request_i
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             response
         }
-        Err(problem) => refuse(app, &problem, request_id),
+        Err(problem) => {
+            if problem.0.code == Code::Forbidden {
+                let presented = credential(&parts.headers).ok().flatten();
+                let address = app.client_address(peer.address.ip(), &parts.headers);
+                note_refusal_beneath(app, presented, address, &parts, request_id, &problem).await;
+            }
+            refuse(app, &problem, request_id)
+        }
     }
 }
 
-async fn judge(app: &App, peer: Peer, request: Request<Incoming>) -> Result<Vec<u8>, Problem> {
-    let (parts, body) = request.into_parts();
+async fn judge(app: &App, peer: Peer, parts: &Parts, body: Incoming) -> Result<Vec<u8>, Problem> {
     let address = app.client_address(peer.address.ip(), &parts.headers);
     let reach = reach_of_caller(app, credential(&parts.headers)?, address).await?;
     json::require_media_type(&parts.headers)?;

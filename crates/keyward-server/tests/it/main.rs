@@ -5,6 +5,7 @@ mod agreement;
 mod conventions;
 mod crash;
 mod forward_auth;
+mod hostile;
 mod imports;
 mod keys;
 mod leaks;
