@@ -1,12 +1,15 @@
 //! The statements about input (I) and about the book (L): whatever is sent is refused plainly, and what happened is
 //! written down once and truly.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
 use http::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Answer, Node, on_both};
+use crate::support::{Answer, Backend, Node, on_both};
 
 const JSON_ROUTES: [&str; 3] = ["/v1/api-keys", "/v1/api-keys/verify", "/v1/api-keys/verify/batch"];
 
@@ -191,5 +194,37 @@ on_both! {
         assert_eq!(status, 200, "{answer}");
         let found = events(&node, "action=key_disabled").await;
         assert_eq!((found.len(), text(&found[0], "user_agent")), (1, "a31m\"}b"));
+    }
+}
+
+/// The log of the real binary, in either format, after somebody has presented a key that would write lines of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l_02_a_presented_key_does_not_forge_a_line_of_the_log() {
+    for format in ["json", "text"] {
+        let node = Node::start(Backend::Sqlite).await;
+        let (place, key) = (node.place.clone(), node.service_key.clone());
+        node.stop().await;
+        let mut child = Command::new(env!("CARGO_BIN_EXE_keyward"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir", place.folder().to_str().unwrap()])
+            .env("KEYWARD_SERVER_LOG_FORMAT", format)
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let told = lines.into_iter().find(|line| line.contains("running at")).unwrap();
+        let url = told.split_whitespace().find(|word| word.starts_with("http://")).unwrap();
+        let forging = format!("kw_live_{}\n\u{1b}[m", "x".repeat(45));
+        let request = reqwest::Client::new().post(format!("{url}/v1/api-keys/verify")).bearer_auth(key);
+        let verdict = Answer::of(request.json(&json!({ "key": forging }))).await;
+        assert_eq!(verdict.code(), "malformed", "{verdict:?}");
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let line = log.find(|line| line.contains("malformed")).expect("the refusal is logged");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!line.contains('\u{1b}') && !line.contains(&"x".repeat(45)), "{line:?}");
+        assert!(line.contains("[m") && line.contains("hint"), "one line holds it whole: {line:?}");
     }
 }

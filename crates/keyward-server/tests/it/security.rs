@@ -172,6 +172,26 @@ on_both! {
         assert_eq!((leaked.status, &leaked.json["matched"]), (200, &json!(false)));
     }
 
+    async fn z_02_another_owners_key_looks_absent_to_a_developer(node: Node) {
+        let organization = node.new_organization("team", "enterprise").await;
+        let (_, first) = member(&node, "first@example.com", &organization, Role::Developer).await;
+        let (_, second) = member(&node, "second@example.com", &organization, Role::Developer).await;
+        let made = node.call_as(&first, Method::POST, "/v1/api-keys", Some(json!({ "name": "mine" }))).await.json;
+        for route in routes().into_iter().filter(|route| route.path.starts_with("/api-keys/{id}")) {
+            let template = &route.paths()[0];
+            let body = body_for(route.path, "");
+            let theirs = call(&node, &second, &route.method, &template.replace("{id}", text(&made, "id")), body.clone()).await;
+            let absent = call(&node, &second, &route.method, &template.replace("{id}", MISSING_KEY), body).await;
+            assert_eq!((theirs.status, absent.status), (404, 404), "{} {template}", route.method);
+            assert_eq!(without_request_id(&theirs), without_request_id(&absent), "{} {template}", route.method);
+        }
+        let listed = node.call_as(&second, Method::GET, "/v1/api-keys?q=mine", None).await;
+        assert_eq!(listed.json["items"], json!([]));
+        let seen = node.call_as(&first, Method::GET, "/v1/api-keys?q=mine", None).await;
+        assert_eq!(seen.json["items"].as_array().unwrap().len(), 1, "its owner sees it, untouched");
+        assert_eq!(node.code_of(text(&made, "key")).await, "valid");
+    }
+
     async fn z_03_fields_beyond_the_callers_right_are_refused_and_change_nothing(node: Node) {
         let issued = node.new_key(json!({})).await;
         let organization = node.new_organization("fixed", "free").await;
