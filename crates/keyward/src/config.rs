@@ -72,6 +72,7 @@ pub struct VerifySettings {
     pub stale_bound_millis: u64,
     pub when_unreachable: WhenUnreachable,
     pub stale_seconds: u32,
+    pub country_database: PathBuf,
     pub flush_millis: u64,
     pub slow_hashes: usize,
 }

@@ -3,6 +3,7 @@
 
 mod agreement;
 mod conventions;
+mod countries;
 mod crash;
 mod forward_auth;
 mod hostile;

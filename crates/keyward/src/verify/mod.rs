@@ -1,6 +1,7 @@
 //! The hot path: judge a presented key from memory, with no IO, no lock held across a step, and no allocation that
 //! can be avoided. What is not in memory is read by `load`; what was judged is written down later by `journal`.
 
+mod country;
 mod journal;
 mod load;
 mod password;
@@ -24,6 +25,7 @@ use crate::config::{KeySettings, VerifySettings, WhenUnreachable};
 use crate::ground::Ground;
 use crate::keys::peppers::Peppers;
 use crate::metrics::Metrics;
+use country::Countries;
 use journal::Journal;
 use load::Tenants;
 
@@ -66,6 +68,7 @@ pub struct Verifier {
     has_imports: AtomicBool,
     import_prefixes: RwLock<Arc<[String]>>,
     imports_changed: AtomicBool,
+    countries: Countries,
     slow_hashes: Semaphore,
     journal: Journal,
 }
@@ -102,6 +105,7 @@ impl Verifier {
             import_prefixes: RwLock::new(Arc::new([])),
             imports_changed: AtomicBool::new(false),
             slow_hashes: Semaphore::new(settings.slow_hashes.max(1)),
+            countries: Countries::open(&settings.country_database)?,
             journal: Journal::new(keys.last_used_resolution_seconds),
             settings,
             ground,
@@ -204,6 +208,12 @@ impl Verifier {
 
     /// Judges a found key, counts it, and notes its use.
     fn conclude(&self, record: Arc<KeyRecord>, request: &Request<'_>, now: Timestamp) -> Verdict {
+        let mut request = *request;
+        // Only keys that have such a rule pay for the look-up.
+        if record.rules.as_ref().is_some_and(|rules| !rules.countries.is_empty()) {
+            request.country = request.country.or_else(|| self.countries.of(request.ip?));
+        }
+        let request = &request;
         let outcome = verdict::judge(&record, request, now);
         // Rate limits and quotas are taken here, all together, once every rule has passed.
         if request.dry_run {
