@@ -1,8 +1,14 @@
 //! The command line: a file per noun. Every command takes `--json` and tells an example in its help.
 
+mod audit;
+mod client;
 mod config;
+mod keys;
+mod organizations;
+mod output;
 mod serve;
 mod setup;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -28,6 +34,17 @@ enum Command {
     /// Set a new instance up, on its database directly.
     #[command(after_help = "Example: keyward setup --email you@example.com --organization Acme")]
     Setup(setup::SetupArgs),
+    /// Keys: create, list, rotate, revoke, import and more.
+    Keys(keys::KeysArgs),
+    /// Ask about a key: exit 0 valid, 3 refused, 1 could not judge.
+    #[command(after_help = "Example: keyward verify kw_live_… --scope invoices:read --dry-run")]
+    Verify(verify::VerifyArgs),
+    /// Organizations: create, list, suspend and more.
+    Organizations(organizations::OrganizationsArgs),
+    /// Plans: create, list, change and more.
+    Plans(organizations::PlansArgs),
+    /// The book of changes.
+    Audit(audit::AuditArgs),
     /// Show or check the settings.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -86,6 +103,11 @@ async fn run(command: Command, json: bool) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve(args) => serve::run(args).await?,
         Command::Setup(args) => setup::run(args, json).await?,
+        Command::Keys(args) => keys::run(args, json).await?,
+        Command::Verify(args) => return verify::run(args, json).await,
+        Command::Organizations(args) => organizations::run(args, json).await?,
+        Command::Plans(args) => organizations::run_plans(args, json).await?,
+        Command::Audit(args) => audit::run(args, json).await?,
         Command::Config(command) => config::run(command, json)?,
         Command::Openapi => println!("{:#}", crate::api::openapi::document()),
     }

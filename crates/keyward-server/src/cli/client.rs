@@ -1,0 +1,106 @@
+//! Calls a running server's API, and makes its problems readable.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use http::Method;
+use serde_json::Value;
+
+/// Which server, and as whom.
+#[derive(Args, Debug)]
+pub struct Connection {
+    /// The server's address.
+    #[arg(long, env = "KEYWARD_URL", default_value = "http://127.0.0.1:8080")]
+    url: String,
+    /// A file whose first line is the service key; otherwise KEYWARD_SERVICE_KEY.
+    #[arg(long)]
+    service_key_file: Option<PathBuf>,
+}
+
+/// A connection with its credential.
+pub struct Client {
+    url: String,
+    service_key: String,
+    http: reqwest::Client,
+}
+
+impl Connection {
+    pub fn client(&self) -> Result<Client> {
+        let service_key = match &self.service_key_file {
+            Some(path) => {
+                let text = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
+                text.lines().next().unwrap_or_default().to_owned()
+            }
+            None => {
+                std::env::var("KEYWARD_SERVICE_KEY").context("set KEYWARD_SERVICE_KEY, or give --service-key-file")?
+            }
+        };
+        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
+        Ok(Client { url: self.url.trim_end_matches('/').to_owned(), service_key, http })
+    }
+}
+
+impl Client {
+    /// The answer's JSON; null when it has none.
+    pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+        let mut request = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.service_key);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.send().await.with_context(|| format!("no answer from {}", self.url))?;
+        let success = answer.status().is_success();
+        let text = answer.text().await?;
+        let json = serde_json::from_str(&text).unwrap_or(Value::Null);
+        if !success {
+            bail!("{}", readable(&json));
+        }
+        Ok(json)
+    }
+
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        self.call(Method::GET, path, None).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        self.call(Method::POST, path, Some(body)).await
+    }
+
+    /// Every item of a list, page by page, at most `most`.
+    pub async fn list(&self, path: &str, query: &[(&str, String)], most: usize) -> Result<Vec<Value>> {
+        let mut items = Vec::new();
+        let mut cursor = None;
+        loop {
+            let limit = (most - items.len()).min(200);
+            let mut pairs: Vec<String> = vec![format!("limit={limit}")];
+            pairs.extend(query.iter().map(|(name, value)| format!("{name}={}", encode(value))));
+            pairs.extend(cursor.map(|cursor: String| format!("cursor={cursor}")));
+            let page = self.get(&format!("{path}?{}", pairs.join("&"))).await?;
+            items.extend(page["items"].as_array().into_iter().flatten().cloned());
+            match page["next_cursor"].as_str() {
+                Some(next) if items.len() < most => cursor = Some(next.to_owned()),
+                _ => return Ok(items),
+            }
+        }
+    }
+}
+
+/// The detail, each field at fault on a line, and the id to look for in the log.
+fn readable(problem: &Value) -> String {
+    let Some(detail) = problem["detail"].as_str() else { return "the server answered with an error".to_owned() };
+    let faults = problem["errors"].as_array().into_iter().flatten().map(|fault| {
+        format!(
+            "\n  {} {}",
+            fault["pointer"].as_str().unwrap_or_default(),
+            fault["detail"].as_str().unwrap_or_default()
+        )
+    });
+    let request = problem["request_id"].as_str().map_or_else(String::new, |id| format!("\n  request {id}"));
+    format!("{detail}{}{request}", faults.collect::<String>())
+}
+
+/// Percent-encodes a query value.
+pub fn encode(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
