@@ -41,7 +41,7 @@ pub async fn run(args: AuditArgs, json: bool) -> Result<()> {
     let query: Vec<(&str, String)> = filters.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
     let events = args.connection.client()?.list("/v1/audit-events", &query, limit.max(1)).await?;
     if json {
-        println!("{:#}", Value::from(events));
+        output::line(format_args!("{:#}", Value::from(events)));
         return Ok(());
     }
     let party = |party: &Value| party["name"].as_str().or(party["id"].as_str()).unwrap_or_default().to_owned();

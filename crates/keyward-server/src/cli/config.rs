@@ -1,10 +1,9 @@
 //! `keyward config`: what is set, where it came from, and whether it holds.
 
 use clap::Subcommand;
-use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::json;
 
-use super::SettingFlags;
+use super::{SettingFlags, output};
 
 #[derive(Subcommand)]
 pub enum ConfigCommand {
@@ -34,16 +33,15 @@ pub fn run(command: ConfigCommand, json: bool) -> anyhow::Result<()> {
                 let rows = described.iter().map(|(setting, value, origin)| {
                     json!({ "setting": setting, "value": value, "origin": origin.to_string() })
                 });
-                println!("{:#}", serde_json::Value::from_iter(rows));
+                output::line(format_args!("{:#}", serde_json::Value::from_iter(rows)));
                 return Ok(());
             }
-            let mut table = Table::new();
-            table.load_style(presets::UTF8_NO_BORDERS).set_content_arrangement(ContentArrangement::Dynamic);
+            let mut table = output::table();
             for (setting, value, from) in described {
                 let from = if origin { from.to_string() } else { String::new() };
                 table.add_row([setting, value, from]);
             }
-            println!("{table}");
+            output::line(format_args!("{table}"));
             Ok(())
         }
     }

@@ -227,9 +227,9 @@ async fn import(client: &Client, keys: &str, file: &PathBuf, json: bool) -> Resu
     }
     progress.finish_and_clear();
     if json {
-        println!("{:#}", json!({ "items": outcomes }));
+        output::line(format_args!("{:#}", json!({ "items": outcomes })));
     } else {
-        println!("{} imported, {failed} failed", outcomes.len() - failed);
+        output::line(format_args!("{} imported, {failed} failed", outcomes.len() - failed));
         let faults: Vec<Value> = outcomes.into_iter().filter(|outcome| !outcome["error"].is_null()).collect();
         if !faults.is_empty() {
             output::list(&faults, &["index", "error"], false);

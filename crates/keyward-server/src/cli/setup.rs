@@ -11,7 +11,7 @@ use keyward_core::secret::Secret;
 use keyward_core::time::Clock;
 use serde_json::json;
 
-use super::SettingFlags;
+use super::{SettingFlags, output};
 
 #[derive(Args)]
 pub struct SetupArgs {
@@ -47,7 +47,7 @@ pub async fn run(args: SetupArgs, _json: bool) -> anyhow::Result<()> {
         "user_id": issued.key.owner_id,
         "service_key": issued.secret.expose(),
     });
-    println!("{told:#}");
+    output::line(format_args!("{told:#}"));
     keyward.close().await;
     Ok(())
 }

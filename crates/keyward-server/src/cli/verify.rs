@@ -43,12 +43,12 @@ pub async fn run(args: VerifyArgs, json: bool) -> Result<ExitCode> {
     body.extend(optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))));
     let verdict = args.connection.client()?.post("/v1/api-keys/verify", &Value::from(body)).await?;
     if json {
-        println!("{verdict:#}");
+        output::line(format_args!("{verdict:#}"));
     } else {
         let who = verdict["key_id"]
             .as_str()
             .map_or_else(String::new, |id| format!("  {id}  {}", output::text(&verdict["name"])));
-        println!("{}{who}", output::text(&verdict["code"]));
+        output::line(format_args!("{}{who}", output::text(&verdict["code"])));
         if let Some(checks) = verdict["checks"].as_array() {
             output::list(checks, &["check", "outcome", "detail"], false);
         }

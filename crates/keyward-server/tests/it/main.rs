@@ -2,6 +2,7 @@
 //! on SQLite and on PostgreSQL. The clock is ours and stands still unless a test moves it.
 
 mod agreement;
+mod cli;
 mod conventions;
 mod countries;
 mod crash;

@@ -1,0 +1,100 @@
+//! The command line as people and scripts use it: the real binary against a running node.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::{Node, on_both, sha256_hex};
+
+async fn keyward(node: &Node, arguments: &[&str]) -> Output {
+    let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_keyward")));
+    command.args(arguments).env("KEYWARD_URL", &node.url).env("KEYWARD_SERVICE_KEY", &node.service_key);
+    command.stdin(Stdio::null());
+    tokio::task::spawn_blocking(move || command.output().expect("keyward runs")).await.expect("it ends")
+}
+
+async fn json_of(node: &Node, arguments: &[&str]) -> Value {
+    let output = keyward(node, &[arguments, &["--json"]].concat()).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+on_both! {
+    async fn a_key_lives_its_life_from_the_command_line(node: Node) {
+        let made = json_of(&node, &["keys", "create", "--name", "billing", "--scope", "invoices:read", "--expires-in-days", "30"]).await;
+        let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+        let valid = keyward(&node, &["verify", key, "--scope", "invoices:read"]).await;
+        assert_eq!(valid.status.code(), Some(0));
+        let refused = keyward(&node, &["verify", key, "--scope", "orders:read"]).await;
+        assert_eq!(refused.status.code(), Some(3), "{}", String::from_utf8_lossy(&refused.stdout));
+        let explained = json_of(&node, &["verify", key, "--dry-run"]).await;
+        assert!(explained["checks"].is_array());
+
+        let rotated = json_of(&node, &["keys", "rotate", id, "--overlap-seconds", "60"]).await;
+        assert_eq!((rotated["id"].as_str(), rotated["secrets"].as_array().unwrap().len()), (Some(id), 2));
+        assert_eq!(json_of(&node, &["keys", "disable", id]).await["status"], "disabled");
+        assert_eq!(json_of(&node, &["keys", "enable", id]).await["status"], "active");
+        assert_eq!(json_of(&node, &["keys", "revoke", id, "--reason", "done", "--wait"]).await["status"], "revoked");
+        assert_eq!(keyward(&node, &["verify", key]).await.status.code(), Some(3));
+
+        let table = keyward(&node, &["keys", "list"]).await;
+        let table = String::from_utf8(table.stdout).unwrap();
+        assert!(table.contains("billing") && table.contains("revoked"), "{table}");
+        json_of(&node, &["keys", "delete", id]).await;
+        let gone = keyward(&node, &["keys", "show", id]).await;
+        assert_eq!(gone.status.code(), Some(1));
+        assert!(String::from_utf8(gone.stderr).unwrap().contains("request req_"));
+    }
+
+    async fn more_than_a_call_of_keys_is_imported(node: Node) {
+        node.post("/v1/plans", json!({ "name": "big", "key_limit": 5_000, "requests_per_minute": 1, "quota_per_month": 1 })).await;
+        node.patch(&format!("/v1/organizations/{}", node.organization), json!({ "plan": "big" })).await;
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = folder.path().join("keys.jsonl");
+        let item = |n: usize| json!({ "name": format!("k{n}"), "hash": sha256_hex(&format!("imported-{n}")), "algorithm": "sha256" });
+        let lines: Vec<String> = (0..1_200).map(|n| item(n).to_string()).collect();
+        std::fs::write(&file, lines.join("\n")).unwrap();
+        let outcome = json_of(&node, &["keys", "import", file.to_str().unwrap()]).await;
+        let made = outcome["items"].as_array().unwrap().iter().filter(|item| item["id"].is_string()).count();
+        assert_eq!(made, 1_200);
+        assert_eq!(outcome["items"][1_100]["index"], 1_100);
+        assert_eq!(node.code_of("imported-1100").await, "valid");
+    }
+
+    async fn organizations_plans_and_the_book_are_within_reach(node: Node) {
+        let made = json_of(&node, &["organizations", "create", "--name", "Acme Two", "--email", "two@example.com", "--plan", "pro"]).await;
+        let id = made["id"].as_str().unwrap();
+        assert_eq!(made["slug"], "acme-two");
+        assert_eq!(json_of(&node, &["organizations", "suspend", id]).await["status"], "suspended");
+        assert_eq!(json_of(&node, &["plans", "list"]).await.as_array().unwrap().len(), 3);
+        let events = json_of(&node, &["audit", "list", "--action", "instance_set_up"]).await;
+        assert_eq!(events.as_array().unwrap().len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_server_nothing_can_be_judged() {
+    let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_keyward")));
+    command.args(["verify", "kw_live_x"]).env("KEYWARD_URL", "http://127.0.0.1:9").env("KEYWARD_SERVICE_KEY", "x");
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn settings_are_shown_with_their_origin_and_without_secrets() {
+    let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_keyward")));
+    command.args(["config", "show", "--origin", "--database-url", "postgres://user:password@host/db"]);
+    let output = command.env("KEYWARD_SERVER_LISTEN", "127.0.0.1:1").output().unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        shown.contains("KEYWARD_SERVER_LISTEN") && shown.contains("flag") && !shown.contains("password"),
+        "{shown}"
+    );
+    let wrong = Command::new(Path::new(env!("CARGO_BIN_EXE_keyward")))
+        .args(["config", "check"])
+        .env("KEYWARD_DATABASE_CONNECTIONS", "many")
+        .output()
+        .unwrap();
+    assert_eq!(wrong.status.code(), Some(1));
+}
