@@ -243,7 +243,7 @@ impl LastUse {
         }
         // Of two threads that see the same age, one notes it.
         let won = self.second.compare_exchange(noted, second, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        if won {
+        if won && mark != 0 {
             self.address.store(mark, Ordering::Relaxed);
         }
         won

@@ -9,6 +9,8 @@ use keyward_core::network::{AddressRules, parse_block};
 
 use crate::gateway::partner::PartnerKeys;
 
+const FORWARDED_FOR: http::HeaderName = http::HeaderName::from_static("x-forwarded-for");
+
 /// Shared by all connections.
 pub struct App {
     pub keyward: Keyward,
@@ -46,11 +48,10 @@ impl App {
     /// The client's address: the peer, or what trusted proxies say, counted from the right of X-Forwarded-For.
     pub fn client_address(&self, peer: IpAddr, headers: &http::HeaderMap) -> IpAddr {
         let peer = peer.to_canonical();
-        if !self.is_trusted(peer) || !headers.contains_key("x-forwarded-for") {
+        if !headers.contains_key(FORWARDED_FOR) || !self.is_trusted(peer) {
             return peer;
         }
-        let lines: Vec<&str> =
-            headers.get_all("x-forwarded-for").iter().filter_map(|line| line.to_str().ok()).collect();
+        let lines: Vec<&str> = headers.get_all(FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok()).collect();
         let mut client = peer;
         for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
             // What stands left of an unreadable hop cannot be believed.

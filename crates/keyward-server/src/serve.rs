@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,7 +15,7 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use keyward_core::id::{self, Id};
 use keyward_core::problem::Code;
@@ -87,18 +88,20 @@ pub async fn serve(app: SharedApp, listeners: Listeners, stop: impl Future<Outpu
         let peer = Peer { address, trusted };
         let (app, router) = (app.clone(), router.clone());
         let timeout = Duration::from_secs(app.keyward.settings.server.read_timeout_seconds);
-        let service = service_fn(move |request| answer(app.clone(), router.clone(), peer, request));
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(timeout)
-            .max_buf_size(MAX_HEADERS)
-            .serve_connection(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended badly");
+        let activity = Arc::new(Activity::default());
+        let noted = activity.clone();
+        let service = service_fn(move |request| {
+            let (app, router, noted) = (app.clone(), router.clone(), noted.clone());
+            async move {
+                noted.begin();
+                let answer = answer(app, router, peer, request).await;
+                noted.end();
+                answer
             }
         });
+        let connection =
+            http1::Builder::new().max_buf_size(MAX_HEADERS).serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(keep(graceful.watch(connection), activity, timeout));
     }
     drop(listeners);
     if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
@@ -107,6 +110,54 @@ pub async fn serve(app: SharedApp, listeners: Listeners, stop: impl Future<Outpu
     tasks.stop().await;
     app.keyward.close().await;
     Ok(())
+}
+
+/// What a connection has done: one timer for it all costs less than one for each request's head.
+#[derive(Default)]
+struct Activity {
+    begun: AtomicU64,
+    ended: AtomicU64,
+}
+
+impl Activity {
+    fn begin(&self) {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.ended.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests so far, when none is running.
+    fn at_rest(&self) -> Option<u64> {
+        let ended = self.ended.load(Ordering::Relaxed);
+        (self.begun.load(Ordering::Relaxed) == ended).then_some(ended)
+    }
+}
+
+/// Runs a connection to its end, and closes one that for a whole `timeout` brings no complete head of a request.
+async fn keep(connection: impl Future<Output = Result<(), hyper::Error>>, activity: Arc<Activity>, timeout: Duration) {
+    let mut connection = std::pin::pin!(connection);
+    let mut timer = tokio::time::interval_at(tokio::time::Instant::now() + timeout, timeout);
+    let mut seen = Some(0);
+    loop {
+        tokio::select! {
+            biased;
+            ended = &mut connection => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection ended badly");
+                }
+                return;
+            }
+            _ = timer.tick() => {
+                let now = activity.at_rest();
+                if now.is_some() && now == seen {
+                    return;
+                }
+                seen = now;
+            }
+        }
+    }
 }
 
 async fn accept(listener: Option<&TcpListener>) -> std::io::Result<(tokio::net::TcpStream, SocketAddr)> {

@@ -24,6 +24,14 @@ const KEY_ID: HeaderName = HeaderName::from_static("x-keyward-key-id");
 const ORGANIZATION_ID: HeaderName = HeaderName::from_static("x-keyward-organization-id");
 const SCOPES: HeaderName = HeaderName::from_static("x-keyward-scopes");
 const ENVIRONMENT: HeaderName = HeaderName::from_static("x-keyward-environment");
+/// What proxies call the target and the method of the request that they ask about.
+static TARGETS: [HeaderName; 3] = [
+    HeaderName::from_static("x-forwarded-uri"),
+    HeaderName::from_static("x-original-uri"),
+    HeaderName::from_static("x-original-url"),
+];
+static METHODS: [HeaderName; 2] =
+    [HeaderName::from_static("x-forwarded-method"), HeaderName::from_static("x-original-method")];
 
 pub async fn answer(app: &App, peer: Peer, request: Request<Incoming>, request_id: &str) -> Response<Body> {
     let (parts, _) = request.into_parts();
@@ -33,7 +41,8 @@ pub async fn answer(app: &App, peer: Peer, request: Request<Incoming>, request_i
         Err(problem) => {
             if problem.0.code == Code::Forbidden {
                 let (presented, address) = (text(&parts.headers, &SERVICE_KEY), peer.address.ip().to_canonical());
-                note_refusal_beneath(app, presented, address, &parts, request_id, &problem).await;
+                // Boxed: what seldom happens is not carried by every call.
+                Box::pin(note_refusal_beneath(app, presented, address, &parts, request_id, &problem)).await;
             }
             refuse(app, &problem, request_id)
         }
@@ -52,8 +61,8 @@ async fn judge(app: &App, peer: Peer, parts: &Parts) -> Result<Verdict, Problem>
     if let Some(query) = parts.uri.query() {
         asked.read(query)?;
     }
-    let target = first(headers, ["x-forwarded-uri", "x-original-uri", "x-original-url"]);
-    let method = first(headers, ["x-forwarded-method", "x-original-method"]);
+    let target = first(headers, &TARGETS);
+    let method = first(headers, &METHODS);
     let Some(presented) = presented(app, headers, target) else {
         return Ok(Verdict::unknown(Outcome::NotFound, false));
     };
@@ -115,8 +124,8 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-fn first<'a, const N: usize>(headers: &'a HeaderMap, names: [&'static str; N]) -> Option<&'a str> {
-    names.iter().find_map(|name| text(headers, &HeaderName::from_static(name)))
+fn first<'a>(headers: &'a HeaderMap, names: &[HeaderName]) -> Option<&'a str> {
+    names.iter().find_map(|name| text(headers, name))
 }
 
 /// A proxy may send a whole URL; only the path counts.

@@ -80,7 +80,8 @@ pub async fn answer(app: &App, peer: Peer, request: Request<Incoming>, request_i
             if problem.0.code == Code::Forbidden {
                 let presented = credential(&parts.headers).ok().flatten();
                 let address = app.client_address(peer.address.ip(), &parts.headers);
-                note_refusal_beneath(app, presented, address, &parts, request_id, &problem).await;
+                // Boxed: what seldom happens is not carried by every call.
+                Box::pin(note_refusal_beneath(app, presented, address, &parts, request_id, &problem)).await;
             }
             refuse(app, &problem, request_id)
         }

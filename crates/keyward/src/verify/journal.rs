@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use keyward_core::id::{self, Id};
 use keyward_core::key::{self, KeyDigest};
@@ -22,8 +23,9 @@ use crate::error::Result;
 
 /// Most log lines of refusals a flush; what is beyond is told as a number.
 const MAX_REFUSALS: usize = 500;
-/// Uses written in one statement: long enough to pay for its commit, short enough not to hold up a change.
-const BATCH: usize = 5_000;
+/// Uses written in one statement, and the pause before the next: a long batch would take the processor from requests.
+const BATCH: usize = 250;
+const PAUSE: Duration = Duration::from_millis(2);
 /// Most uses that are held while the database does not take them.
 const MAX_USES: usize = 1_000_000;
 
@@ -74,7 +76,9 @@ impl Journal {
 
     /// Notes a valid use, if it is news.
     pub(super) fn note_use(&self, record: &KeyRecord, address: Option<IpAddr>, now: Timestamp) {
-        if record.last_use.is_news(now, address, self.resolution_seconds) {
+        // Up to a quarter earlier, by the secret: keys that were first used together are not all written together again.
+        let spread = record.secret_id.uuid().as_u128() as u32 % (self.resolution_seconds / 4 + 1);
+        if record.last_use.is_news(now, address, self.resolution_seconds - spread) {
             let mut uses = self.uses.lock().expect("no one panics while noting");
             if uses.len() < MAX_USES {
                 uses.push(Use { secret: record.secret_id, at: now, address });
@@ -156,6 +160,9 @@ impl Verifier {
         }
         let uses: Vec<Use> = newest.into_values().collect();
         for (index, batch) in uses.chunks(BATCH).enumerate() {
+            if index > 0 {
+                tokio::time::sleep(PAUSE).await;
+            }
             let rows = batch.iter().map(|noted| {
                 json!([
                     noted.secret.uuid().simple().to_string(),
