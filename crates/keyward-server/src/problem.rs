@@ -80,7 +80,7 @@ impl Problem {
     /// Tells the log what the client must not know.
     pub fn log(&self, request_id: &str) {
         if self.0.code.status() >= 500 {
-            let source = std::error::Error::source(&*self.0).map(|source| chain(source));
+            let source = std::error::Error::source(&*self.0).map(chain);
             tracing::error!(request_id, code = self.0.code.as_str(), source, "{}", self.0.detail);
         }
     }

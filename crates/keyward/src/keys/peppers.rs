@@ -96,7 +96,7 @@ fn read_configured(text: &str) -> Result<(u32, Vec<u8>)> {
 /// Bytes from hex digits of either case.
 pub(crate) fn read_hex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return None;
     }
     let digit = |byte: u8| (byte as char).to_digit(16).map(|value| value as u8);

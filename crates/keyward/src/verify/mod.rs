@@ -243,11 +243,8 @@ impl Verifier {
         let Ok(record) = self.find(presented, Reach::Instance, now).await? else { return Ok(None) };
         let request = Request { ip, ..Request::default() };
         // Routes and scopes are rules for the operator's API, not for ours.
-        let refused = match verdict::judge(&record, &request, now) {
-            Outcome::Valid | Outcome::RouteForbidden => false,
-            _ => true,
-        };
-        if refused || record.grant.is_none() {
+        let outcome = verdict::judge(&record, &request, now);
+        if !matches!(outcome, Outcome::Valid | Outcome::RouteForbidden) || record.grant.is_none() {
             return Ok(None);
         }
         self.journal.note_use(&record, ip, now);
