@@ -26,6 +26,8 @@ const MAX_REFUSALS: usize = 500;
 /// Uses written in one statement, and the pause before the next: a long batch would take the processor from requests.
 const BATCH: usize = 250;
 const PAUSE: Duration = Duration::from_millis(2);
+/// Digests replaced in one transaction.
+const MAX_REHASHES: usize = 1_000;
 /// Most uses that are held while the database does not take them.
 const MAX_USES: usize = 1_000_000;
 
@@ -130,7 +132,7 @@ impl Verifier {
             self.read_import_prefixes().await?;
         }
         self.metrics.cached_secrets.set(self.known.len() as i64);
-        self.write_rehashes().await?;
+        while self.write_rehashes().await? {}
         self.write_uses().await
     }
 
@@ -180,10 +182,14 @@ impl Verifier {
         Ok(())
     }
 
-    async fn write_rehashes(&self) -> Result<()> {
-        let rehashes = self.journal.rehashes.lock().expect("no one panics while noting").clone();
+    /// Writes some of the noted digests; answers whether more are left. Between two batches other changes get through.
+    async fn write_rehashes(&self) -> Result<bool> {
+        let rehashes: HashMap<_, _> = {
+            let noted = self.journal.rehashes.lock().expect("no one panics while noting");
+            noted.iter().take(MAX_REHASHES).map(|(secret, rehash)| (*secret, *rehash)).collect()
+        };
         if rehashes.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let context = Context::system("rehash");
         let mut change = Change::begin(&self.ground, &context).await?;
@@ -203,6 +209,6 @@ impl Verifier {
         change.commit(event.details(json!({ "secrets": replaced }))).await?;
         let mut noted = self.journal.rehashes.lock().expect("no one panics while noting");
         noted.retain(|secret, _| !rehashes.contains_key(secret));
-        Ok(())
+        Ok(!noted.is_empty())
     }
 }
