@@ -11,8 +11,9 @@ pub mod openapi;
 mod organizations;
 mod page;
 mod plans;
+mod probes;
 pub mod route;
-mod service;
+
 mod verify;
 
 use axum::Router;
@@ -33,7 +34,7 @@ pub fn routes() -> Vec<Route> {
         plans::routes(),
         audit::routes(),
         introspect::routes(),
-        service::routes(),
+        probes::routes(),
         docs::routes(),
     ]
     .concat()
