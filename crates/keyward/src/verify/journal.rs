@@ -125,7 +125,8 @@ impl Verifier {
         self.journal.nudged.notified().await;
     }
 
-    /// Writes everything that was noted. What the database does not take is kept for the next time.
+    /// Writes everything that was noted. Digests that the database does not take are kept for the next time; last uses
+    /// are lost then, and counted as such.
     pub(crate) async fn flush(&self) -> Result<()> {
         self.log_refusals();
         if self.imports_changed.swap(false, std::sync::atomic::Ordering::AcqRel) {
