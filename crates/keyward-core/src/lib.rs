@@ -10,6 +10,7 @@ pub mod key;
 pub mod limit;
 pub mod network;
 pub mod problem;
+pub mod quota;
 pub mod record;
 pub mod route;
 pub mod scope;

@@ -46,6 +46,7 @@ codes! {
     AlreadyTaken "already_taken" 409 "The value is already taken" "Another object has the same unique value; choose another.";
     IdempotencyConflict "idempotency_conflict" 409 "The idempotency key belongs to another request" "The same Idempotency-Key came with a different request, or the first one is still running. Use a new key, or repeat the same request.";
     KeyLimitReached "key_limit_reached" 409 "The plan allows no more keys" "Revoke or delete a key, or move the organization to a larger plan.";
+    PlanBelowUse "plan_below_use" 409 "More is in use than the plan would allow" "Revoke keys first, keep present organizations on their version (`grandfather`), or choose a larger plan.";
     HasActiveKeys "has_active_keys" 409 "The organization still has active keys" "Revoke them first, or delete with `cascade=true`.";
     LastOwner "last_owner" 409 "There must always be an owner" "Make another person an owner first.";
     Gone "gone" 410 "The link is no longer valid" "It was used already or has run out. Ask for a new one.";

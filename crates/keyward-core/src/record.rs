@@ -13,7 +13,7 @@ use crate::access::Grant;
 use crate::hours::ActiveHours;
 use crate::id::{self, Id};
 use crate::key::KeyDigest;
-use crate::limit::{LimitRule, QuotaRule};
+use crate::limit::{Bound, Withheld};
 use crate::network::AddressRules;
 use crate::time::Timestamp;
 
@@ -62,12 +62,22 @@ pub struct Tenant {
     pub id: Id<id::Organization>,
     pub plan: Box<str>,
     pub suspended: bool,
+    /// What the plan allows all keys of the organization together.
+    pub limits: Box<[Bound]>,
+    pub quota: Option<Withheld>,
     superseded: AtomicBool,
 }
 
 impl Tenant {
     pub fn new(id: Id<id::Organization>, plan: &str, suspended: bool) -> Self {
-        Self { id, plan: plan.into(), suspended, superseded: AtomicBool::new(false) }
+        let superseded = AtomicBool::new(false);
+        Self { id, plan: plan.into(), suspended, limits: Box::default(), quota: None, superseded }
+    }
+
+    #[must_use]
+    pub fn limited(mut self, limits: Box<[Bound]>, quota: Option<Withheld>) -> Self {
+        (self.limits, self.quota) = (limits, quota);
+        self
     }
 
     /// Marks this picture as out of date: every record that holds it must be read again.
@@ -88,19 +98,19 @@ pub struct Rules {
     /// ISO 3166-1 alpha-2, upper case.
     pub countries: Box<[[u8; 2]]>,
     pub hours: Option<ActiveHours>,
-    pub limits: Box<[LimitRule]>,
-    pub quota: Option<QuotaRule>,
 }
 
 impl Rules {
     pub fn is_empty(&self) -> bool {
-        self.addresses.is_empty()
-            && self.routes.is_empty()
-            && self.countries.is_empty()
-            && self.hours.is_none()
-            && self.limits.is_empty()
-            && self.quota.is_none()
+        self.addresses.is_empty() && self.routes.is_empty() && self.countries.is_empty() && self.hours.is_none()
     }
+}
+
+/// What a key or its end customer may use, beyond what the organization may.
+#[derive(Debug, Clone, Default)]
+pub struct Allowance {
+    pub limits: Box<[Bound]>,
+    pub quota: Option<Withheld>,
 }
 
 /// The texts of a record in one allocation.
@@ -143,6 +153,8 @@ pub struct KeyRecord {
     /// End of this secret (the overlap of a rotation); `Timestamp::NEVER` when it has none.
     pub secret_expires_at: Timestamp,
     pub rules: Option<Box<Rules>>,
+    /// Limits and the quota of this key and of its end customer, when it has any.
+    pub allowance: Option<Box<Allowance>>,
     /// What the key may do at Keyward itself, when it is a service key.
     pub grant: Option<Box<Grant>>,
     pub last_use: LastUse,
@@ -161,6 +173,7 @@ pub struct RecordParts<'a> {
     pub expires_at: Option<Timestamp>,
     pub secret_expires_at: Option<Timestamp>,
     pub rules: Rules,
+    pub allowance: Allowance,
     pub grant: Option<Grant>,
     pub name: &'a str,
     pub environment: &'a str,
@@ -186,10 +199,23 @@ impl KeyRecord {
             expires_at: parts.expires_at.unwrap_or(Timestamp::NEVER),
             secret_expires_at: parts.secret_expires_at.unwrap_or(Timestamp::NEVER),
             rules: (!parts.rules.is_empty()).then(|| Box::new(parts.rules)),
+            allowance: (!parts.allowance.limits.is_empty() || parts.allowance.quota.is_some())
+                .then(|| Box::new(parts.allowance)),
             grant: parts.grant.map(Box::new),
             last_use: LastUse::default(),
             texts: Texts::pack([parts.name, parts.environment, parts.scopes, external_id, metadata]),
         }
+    }
+
+    /// Every limit that can hold for a call: the key's own first, then its organization's.
+    pub fn limits(&self) -> impl Iterator<Item = &Bound> {
+        let own = self.allowance.as_ref().map_or(&[][..], |own| &own.limits);
+        own.iter().chain(&self.tenant.limits)
+    }
+
+    /// The key's quota, then its organization's.
+    pub fn quotas(&self) -> impl Iterator<Item = &Withheld> {
+        self.allowance.as_ref().and_then(|own| own.quota.as_ref()).into_iter().chain(&self.tenant.quota)
     }
 
     pub fn name(&self) -> &str {

@@ -122,6 +122,11 @@ impl ManualClock {
         Self(Arc::new(AtomicI64::new(start.0)))
     }
 
+    /// Sets the clock, forward or back.
+    pub fn set(&self, to: Timestamp) {
+        self.0.store(to.0, Ordering::SeqCst);
+    }
+
     pub fn advance_seconds(&self, seconds: i64) {
         self.0.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
     }

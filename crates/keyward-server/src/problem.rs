@@ -5,8 +5,11 @@ use std::sync::Arc;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use keyward::Error;
+use keyward_core::limit::Exceeded;
 use keyward_core::problem::{Code, FieldFault};
 use serde::Serialize;
+
+use crate::hot::limits::{self, QUOTA_EXCEEDED};
 
 /// An error on its way to the client. The request's id and the public address are added on the way out.
 #[derive(Debug, Clone)]
@@ -22,6 +25,8 @@ struct ProblemBody<'a> {
     request_id: &'a str,
     #[serde(skip_serializing_if = "<[FieldFault]>::is_empty")]
     errors: &'a [FieldFault],
+    #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
+    violated_policies: Option<[&'a str; 1]>,
 }
 
 impl From<Error> for Problem {
@@ -42,15 +47,19 @@ impl Problem {
 
     /// The body of the answer.
     pub fn body(&self, public_url: &str, request_id: &str) -> Vec<u8> {
-        let Error { code, detail, faults, .. } = &*self.0;
+        let Error { code, detail, faults, exceeded, .. } = &*self.0;
         let body = ProblemBody {
-            r#type: format!("{public_url}/errors/{}", code.as_str()),
+            r#type: match exceeded {
+                Some(_) => QUOTA_EXCEEDED.to_owned(),
+                None => format!("{public_url}/errors/{}", code.as_str()),
+            },
             title: code.title(),
             status: code.status(),
             detail,
             code: code.as_str(),
             request_id,
             errors: faults,
+            violated_policies: exceeded.as_ref().map(|exceeded| [exceeded.policy.as_str()]),
         };
         serde_json::to_vec(&body).expect("a problem can be written as JSON")
     }
@@ -64,10 +73,20 @@ impl Problem {
             _ => None,
         };
         let retry_after = error.retry_after_seconds().map(HeaderValue::from);
+        let field = |text: String| HeaderValue::from_str(&text).expect("policies have plain names");
+        let (policy, state) = match &error.exceeded {
+            Some(Exceeded { policy, limit, window_seconds, retry_after_seconds }) => (
+                Some(field(format!("{policy:?};q={limit};w={window_seconds}"))),
+                Some(field(format!("{policy:?};r=0;t={retry_after_seconds}"))),
+            ),
+            None => (None, None),
+        };
         [
             (header::CONTENT_TYPE, Some(HeaderValue::from_static("application/problem+json"))),
             (header::WWW_AUTHENTICATE, challenge),
             (header::RETRY_AFTER, retry_after),
+            (limits::POLICY, policy),
+            (limits::STATE, state),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))

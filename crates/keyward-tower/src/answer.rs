@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use keyward_core::id::{self, Id};
 use keyward_core::key::KeyDigest;
+use keyward_core::limit::{LimitRule, LimitState, QuotaState};
 use keyward_core::record::{KeyRecord, KeyStatus, RecordParts, Rules, SecretStatus, Tenant};
 use keyward_core::time::Timestamp;
 use keyward_core::verdict::{Check, CheckOutcome, Outcome, Verdict};
@@ -49,7 +50,27 @@ struct Answer<'a> {
     metadata: Option<&'a RawValue>,
     expires_at: Option<Timestamp>,
     #[serde(borrow, default)]
+    limits: Vec<LimitAnswer<'a>>,
+    quota: Option<QuotaAnswer>,
+    #[serde(borrow, default)]
     checks: Vec<CheckAnswer<'a>>,
+}
+
+#[derive(Deserialize)]
+struct LimitAnswer<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    limit: u64,
+    remaining: u64,
+    reset_seconds: u64,
+    window_seconds: u64,
+}
+
+#[derive(Deserialize)]
+struct QuotaAnswer {
+    limit: u64,
+    remaining: u64,
+    resets_at: Timestamp,
 }
 
 #[derive(Deserialize)]
@@ -78,11 +99,26 @@ pub fn read(json: &[u8]) -> Result<Verdict, UnreadableAnswer> {
         return Err(UnreadableAnswer::Contradiction);
     }
     let checks = answer.checks.into_iter().map(CheckAnswer::read).collect::<Result<_, _>>()?;
-    Ok(Verdict { outcome, record, checks })
+    let limits = answer.limits.iter().map(|limit| limit.read(outcome)).collect();
+    let quota =
+        answer.quota.map(|QuotaAnswer { limit, remaining, resets_at }| QuotaState { limit, remaining, resets_at });
+    Ok(Verdict { outcome, record, limits, quota, unknown_limit: None, checks })
 }
 
 fn outcome(code: &str) -> Result<Outcome, UnreadableAnswer> {
     Outcome::from_code(code).ok_or_else(|| UnreadableAnswer::Code(code.to_owned()))
+}
+
+impl LimitAnswer<'_> {
+    /// Which of several limits refused is not told; one with nothing left did.
+    fn read(&self, outcome: Outcome) -> LimitState {
+        LimitState {
+            rule: Arc::new(LimitRule::plain(&self.name, self.limit, self.window_seconds)),
+            remaining: self.remaining,
+            reset_seconds: self.reset_seconds,
+            refused: outcome == Outcome::RateLimited && self.remaining == 0,
+        }
+    }
 }
 
 impl Answer<'_> {
@@ -108,6 +144,7 @@ impl Answer<'_> {
             expires_at: self.expires_at,
             secret_expires_at: None,
             rules: Rules::default(),
+            allowance: Default::default(),
             grant: None,
             name: &self.name,
             environment: &self.environment,

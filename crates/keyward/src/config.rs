@@ -19,6 +19,7 @@ pub struct Settings {
     pub keys: KeySettings,
     pub verify: VerifySettings,
     pub leaks: LeakSettings,
+    pub caller_limits: CallerLimitSettings,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -98,6 +99,21 @@ pub enum LeakPolicy {
     Disable,
     Rotate,
     Notify,
+}
+
+/// Calls a minute of one caller, or of one address where nobody is known.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallerLimitSettings {
+    pub unauthenticated_per_minute: u64,
+    pub authentication_per_minute: u64,
+    pub create_per_minute: u64,
+    pub list_per_minute: u64,
+    pub rotate_per_minute: u64,
+    pub revoke_per_minute: u64,
+    pub revoke_all_per_minute: u64,
+    pub stats_per_minute: u64,
+    pub health_per_minute: u64,
 }
 
 /// Where a value came from.

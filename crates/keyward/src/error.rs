@@ -1,6 +1,7 @@
 //! What can go wrong for a caller: a code from the one table, a sentence for the client, a source for the log.
 //! How an error travels over HTTP is not known here.
 
+use keyward_core::limit::Exceeded;
 use keyward_core::problem::{Code, FieldFault};
 
 use crate::db::DbError;
@@ -14,12 +15,14 @@ pub struct Error {
     /// For the client: names no internals.
     pub detail: String,
     pub faults: Vec<FieldFault>,
+    /// The limit that refused, of a 429.
+    pub exceeded: Option<Exceeded>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), faults: Vec::new(), source: None }
+        Self { code, detail: detail.into(), faults: Vec::new(), exceeded: None, source: None }
     }
 
     /// It does not exist, or this caller may not see it; both read the same.
@@ -29,6 +32,13 @@ impl Error {
 
     pub fn forbidden(permission: keyward_core::access::Permission) -> Self {
         Self::new(Code::Forbidden, format!("This needs the permission {permission}."))
+    }
+
+    /// Too many calls.
+    pub fn limited(exceeded: Exceeded) -> Self {
+        let Exceeded { policy, limit, window_seconds, .. } = &exceeded;
+        let detail = format!("The limit {policy:?} is {limit} calls in {window_seconds} seconds.");
+        Self { exceeded: Some(exceeded), ..Self::new(Code::RateLimited, detail) }
     }
 
     /// A field that is not valid; `pointer` as in RFC 6901, e.g. `/allowed_ips/0`.
@@ -41,7 +51,7 @@ impl Error {
             [only] => format!("{} {}", only.pointer, only.detail),
             many => format!("{} fields are not valid.", many.len()),
         };
-        Self { code, detail, faults, source: None }
+        Self { code, detail, faults, exceeded: None, source: None }
     }
 
     #[must_use]
@@ -51,8 +61,9 @@ impl Error {
     }
 
     /// Seconds after which trying again makes sense, where that is known.
-    pub fn retry_after_seconds(&self) -> Option<u32> {
-        matches!(self.code.status(), 429 | 503).then_some(1)
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        let told = self.exceeded.as_ref().map(|exceeded| exceeded.retry_after_seconds);
+        told.or(matches!(self.code.status(), 429 | 503).then_some(1))
     }
 }
 

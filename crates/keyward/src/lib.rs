@@ -14,9 +14,11 @@ pub mod error;
 mod ground;
 pub mod idempotency;
 pub mod keys;
+pub mod limits;
 pub mod metrics;
 pub mod page;
 mod platform;
+pub mod reservations;
 pub mod tasks;
 pub mod verify;
 

@@ -18,8 +18,11 @@ use crate::idempotency::Idempotency;
 use crate::keys::Keys;
 use crate::keys::keyspaces::Keyspaces;
 use crate::keys::peppers::Peppers;
+use crate::limits::Limits;
+use crate::limits::callers::CallerLimits;
 use crate::metrics::Metrics;
-use crate::tasks::Tasks;
+use crate::reservations::Reservations;
+use crate::tasks::{self, Tasks, Work};
 use crate::verify::Verifier;
 
 /// One node of Keyward.
@@ -34,7 +37,10 @@ pub struct Keyward {
     pub keys: Keys,
     pub audit: Audit,
     pub idempotency: Idempotency,
+    pub limits: Arc<Limits>,
+    pub caller_limits: CallerLimits,
     pub verifier: Arc<Verifier>,
+    pub reservations: Reservations,
     pub metrics: Arc<Metrics>,
     ground: Ground,
 }
@@ -51,8 +57,10 @@ impl Keyward {
         keyspaces.ensure_default().await?;
         let peppers = Arc::new(Peppers::open(&ground, &settings.keys.peppers).await?);
         let metrics = Arc::new(Metrics::default());
+        let limits = Arc::new(Limits::new(ground.clone()));
+        let verify = settings.verify.clone();
         let verifier =
-            Verifier::open(ground.clone(), peppers.clone(), &settings.keys, settings.verify.clone(), metrics.clone());
+            Verifier::open(ground.clone(), peppers.clone(), &settings.keys, verify, metrics.clone(), limits.clone());
         let verifier = Arc::new(verifier.await?);
         Ok(Self {
             organizations: Organizations { ground: ground.clone() },
@@ -63,6 +71,9 @@ impl Keyward {
             keys: Keys::new(ground.clone(), peppers, &settings, verifier.clone()),
             audit: Audit { ground: ground.clone() },
             idempotency: Idempotency { ground: ground.clone() },
+            reservations: Reservations { ground: ground.clone(), limits: limits.clone(), verifier: verifier.clone() },
+            limits,
+            caller_limits: CallerLimits::new(settings.caller_limits.clone(), ground.board.clone()),
             verifier,
             metrics,
             settings,
@@ -75,8 +86,25 @@ impl Keyward {
     pub async fn start_tasks(&self) -> Result<Tasks> {
         let stale_bound = Duration::from_millis(self.settings.verify.stale_bound_millis);
         let flush_every = Duration::from_millis(self.settings.verify.flush_millis.max(10));
-        Tasks::start(self.ground.clone(), self.verifier.clone(), self.idempotency.clone(), flush_every, stale_bound)
-            .await
+        let work = Work {
+            ground: self.ground.clone(),
+            verifier: self.verifier.clone(),
+            limits: self.limits.clone(),
+            plans: self.plans.clone(),
+            idempotency: self.idempotency.clone(),
+            reservations: self.reservations.clone(),
+        };
+        Tasks::start(work, flush_every, stale_bound).await
+    }
+
+    /// Writes what is held in memory: the use of quotas, warnings, last uses. What the database does not take is kept.
+    pub async fn flush(&self) -> Result<()> {
+        tasks::flush(&self.limits, &self.verifier).await
+    }
+
+    /// Does what is due by now: scheduled changes of plans, reservations that nobody settled.
+    pub async fn settle_due(&self) -> Result<()> {
+        tasks::settle_due(&self.plans, &self.reservations).await
     }
 
     /// Whether the database answers.

@@ -7,13 +7,26 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use crate::accounts::plans::Plans;
 use crate::announce::nodes::{self, Follower, Hint};
 use crate::error::Result;
 use crate::ground::Ground;
 use crate::idempotency::Idempotency;
+use crate::limits::Limits;
+use crate::reservations::Reservations;
 use crate::verify::Verifier;
 
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
+
+/// What the tasks work for.
+pub(crate) struct Work {
+    pub ground: Ground,
+    pub verifier: Arc<Verifier>,
+    pub limits: Arc<Limits>,
+    pub plans: Plans,
+    pub idempotency: Idempotency,
+    pub reservations: Reservations,
+}
 
 /// The running tasks.
 pub struct Tasks {
@@ -22,17 +35,13 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    pub(crate) async fn start(
-        ground: Ground,
-        verifier: Arc<Verifier>,
-        idempotency: Idempotency,
-        flush_every: Duration,
-        stale_bound: Duration,
-    ) -> Result<Self> {
+    pub(crate) async fn start(work: Work, flush_every: Duration, stale_bound: Duration) -> Result<Self> {
+        let Work { ground, verifier, limits, plans, idempotency, reservations } = work;
         let (stop, stopped) = watch::channel(false);
         let mut running = vec![
-            tokio::spawn(flush(verifier, flush_every, stopped.clone())),
-            tokio::spawn(sweep(ground.clone(), idempotency, stopped.clone())),
+            tokio::spawn(write(verifier, limits.clone(), flush_every, stopped.clone())),
+            tokio::spawn(keep_times(plans, reservations, flush_every, stopped.clone())),
+            tokio::spawn(sweep(ground.clone(), idempotency, limits, stopped.clone())),
         ];
         if ground.db.is_postgres() {
             let follower = Follower::join(ground.clone(), stale_bound).await?;
@@ -52,8 +61,21 @@ impl Tasks {
     }
 }
 
+/// Writes what is held in memory: the use of quotas, warnings, last uses. Every part is tried, whatever becomes of the
+/// others; the first error is answered.
+pub(crate) async fn flush(limits: &Limits, verifier: &Verifier) -> Result<()> {
+    let outcomes = [limits.save().await, limits.tell().await, verifier.flush().await];
+    outcomes.into_iter().collect()
+}
+
+/// Does what is due at its time: scheduled changes of plans, reservations that nobody settled.
+pub(crate) async fn settle_due(plans: &Plans, reservations: &Reservations) -> Result<()> {
+    let outcomes = [plans.apply_due().await, reservations.expire().await];
+    outcomes.into_iter().collect()
+}
+
 /// Writes what verifications left behind.
-async fn flush(verifier: Arc<Verifier>, every: Duration, mut stopped: watch::Receiver<bool>) {
+async fn write(verifier: Arc<Verifier>, limits: Arc<Limits>, every: Duration, mut stopped: watch::Receiver<bool>) {
     let mut timer = interval(every);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -62,11 +84,26 @@ async fn flush(verifier: Arc<Verifier>, every: Duration, mut stopped: watch::Rec
             () = verifier.flush_wanted() => false,
             _ = stopped.changed() => true,
         };
-        if let Err(error) = verifier.flush().await {
-            tracing::warn!(%error, "last uses could not be written");
+        if let Err(error) = flush(&limits, &verifier).await {
+            tracing::warn!(%error, "not everything could be written; it is kept, but for last uses");
         }
         if last {
             return;
+        }
+    }
+}
+
+/// Runs `settle_due` on a timer.
+async fn keep_times(plans: Plans, reservations: Reservations, every: Duration, mut stopped: watch::Receiver<bool>) {
+    let mut timer = interval(every);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = timer.tick() => {}
+            _ = stopped.changed() => return,
+        }
+        if let Err(error) = settle_due(&plans, &reservations).await {
+            tracing::warn!(%error, "not everything that is due could be done; it is tried again");
         }
     }
 }
@@ -101,14 +138,14 @@ async fn follow(ground: Ground, mut follower: Follower, stale_bound: Duration, m
 }
 
 /// Drops what is out of date.
-async fn sweep(ground: Ground, idempotency: Idempotency, mut stopped: watch::Receiver<bool>) {
+async fn sweep(ground: Ground, idempotency: Idempotency, limits: Arc<Limits>, mut stopped: watch::Receiver<bool>) {
     let mut timer = interval(SWEEP_EVERY);
     loop {
         tokio::select! {
             _ = timer.tick() => {}
             _ = stopped.changed() => return,
         }
-        for swept in [idempotency.forget().await, nodes::forget(&ground).await] {
+        for swept in [idempotency.forget().await, nodes::forget(&ground).await, limits.sweep().await] {
             if let Err(error) = swept {
                 tracing::warn!(%error, "a sweep failed");
             }

@@ -8,8 +8,10 @@ pub const PLATFORM: &str = "crates/keyward/src/";
 pub const STEPS: &[&[&str]] = &[
     &["error", "config", "db", "page", "context", "metrics"],
     &["ground", "announce", "audit", "change"],
-    &["idempotency", "accounts"],
+    &["idempotency", "limits"],
+    &["accounts"],
     &["keys", "verify"],
+    &["reservations"],
     &["tasks"],
     // The whole, as the root exports it.
     &["platform", "Keyward"],

@@ -11,6 +11,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use keyward::audit::{Event, EventType};
 use keyward::context::{Actor, ActorKind, Context};
 use keyward::idempotency::Begin;
+use keyward::limits::callers::{Call, Source};
+use keyward_core::access::Permission;
 use keyward_core::id::{self, Id, Kind};
 use keyward_core::problem::Code;
 use keyward_core::secret::Secret;
@@ -30,6 +32,7 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 pub struct Guard {
     pub app: SharedApp,
     pub access: Access,
+    pub limited: Option<Call>,
     pub idempotent: bool,
 }
 
@@ -45,28 +48,83 @@ pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next)
     let permission = match guard.access {
         Access::Needs(permission) => permission,
         Access::NeedsOrSignature(permission) if !PartnerKeys::is_signed(request.headers()) => permission,
-        Access::NeedsOrSignature(_) | Access::Open(_) => return next.run(request).await,
+        Access::Probe(_) => return next.run(request).await,
+        Access::NeedsOrSignature(_) | Access::Open(_) => {
+            let stranger = Stranger::of(&guard.app, &request);
+            return match stranger.admit(&guard.app, Call::Unauthenticated).await {
+                Ok(()) => next.run(request).await,
+                Err(problem) => problem.into_response(),
+            };
+        }
     };
     let circumstances = Circumstances::of(&request);
     let caller = match identify(&guard.app, request.headers(), circumstances).await {
         Ok(caller) => caller,
+        Err(problem) if problem.0.code == Code::Unauthenticated => {
+            let stranger = Stranger::of(&guard.app, &request);
+            drop(request);
+            let limited = stranger.admit(&guard.app, Call::Unauthenticated).await;
+            return limited.err().unwrap_or(problem).into_response();
+        }
         Err(problem) => return problem.into_response(),
     };
     request.extensions_mut().insert(caller.clone());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut response = match caller.context.require_anywhere(permission) {
+    let mut response = match admit(&guard, &caller, permission) {
         Ok(()) if guard.idempotent && request.headers().contains_key(IDEMPOTENCY_KEY) => {
             once(&guard.app, &caller, request, next).await.unwrap_or_else(IntoResponse::into_response)
         }
         Ok(()) => next.run(request).await,
-        Err(error) => Problem::from(error).into_response(),
+        Err(problem) => problem.into_response(),
     };
-    if response.status() == StatusCode::FORBIDDEN {
-        let why = response.extensions().get::<Problem>().map_or_else(String::new, |problem| problem.0.detail.clone());
-        note_refusal(&guard.app, &caller, &method, &path, why).await;
+    if matches!(response.status(), StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS) {
+        let problem = response.extensions().get::<Problem>().cloned();
+        note_refusal(&guard.app, &caller, &method, &path, problem.as_ref()).await;
     }
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// Whether this caller may make this call now.
+fn admit(guard: &Guard, caller: &Caller, permission: Permission) -> Result<(), Problem> {
+    caller.context.require_anywhere(permission)?;
+    let Some(call) = guard.limited else { return Ok(()) };
+    let keyward = &guard.app.keyward;
+    let taken = keyward.caller_limits.take(call, Source::Caller(caller.key), keyward.clock.now());
+    taken.map_err(|refused| keyward::Error::limited(refused.exceeded).into())
+}
+
+/// Nobody known, who makes a call from an address.
+pub struct Stranger {
+    address: IpAddr,
+    request_id: Option<Id<id::Request>>,
+    route: String,
+}
+
+impl Stranger {
+    pub fn of(app: &App, request: &Request) -> Self {
+        let Circumstances { peer, request_id } = Circumstances::of(request);
+        let peer = peer.map_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip());
+        let route = format!("{} {}", request.method(), request.uri().path());
+        Self { address: app.client_address(peer, request.headers()), request_id, route }
+    }
+
+    /// Counts the call against the address. The first one beyond the limit is noted in the book.
+    pub async fn admit(self, app: &App, call: Call) -> Result<(), Problem> {
+        let now = app.keyward.clock.now();
+        let Err(refused) = app.keyward.caller_limits.take(call, Source::address(self.address), now) else {
+            return Ok(());
+        };
+        let error = keyward::Error::limited(refused.exceeded);
+        if refused.first {
+            let event = Event::new(EventType::Security, "rate_limited", "route", self.route);
+            let context = Context { ip: Some(self.address), request_id: self.request_id, ..Context::system("unknown") };
+            if let Err(error) = app.keyward.audit.note(&context, event.failed(error.detail.clone())).await {
+                tracing::error!(%error, "a limited call could not be noted");
+            }
+        }
+        Err(error.into())
+    }
 }
 
 /// Where a request came from, and under which id.
@@ -130,13 +188,16 @@ pub async fn note_refusal_beneath(
 ) {
     let Some(presented) = presented else { return };
     if let Ok(caller) = caller_with(app, presented, address, &parts.headers, request_id.parse().ok()).await {
-        note_refusal(app, &caller, &parts.method, parts.uri.path(), problem.0.detail.clone()).await;
+        note_refusal(app, &caller, &parts.method, parts.uri.path(), Some(problem)).await;
     }
 }
 
 /// One event for each refused call (statement L-01).
-async fn note_refusal(app: &App, caller: &Caller, method: &Method, path: &str, why: String) {
-    let mut event = Event::new(EventType::Security, "access_denied", "route", format!("{method} {path}")).failed(why);
+async fn note_refusal(app: &App, caller: &Caller, method: &Method, path: &str, problem: Option<&Problem>) {
+    let limited = problem.is_some_and(|problem| problem.0.code == Code::RateLimited);
+    let action = if limited { "rate_limited" } else { "access_denied" };
+    let why = problem.map_or_else(String::new, |problem| problem.0.detail.clone());
+    let mut event = Event::new(EventType::Security, action, "route", format!("{method} {path}")).failed(why);
     event.organization = caller.context.grant.as_ref().map(|grant| grant.organization);
     if let Err(error) = app.keyward.audit.note(&caller.context, event).await {
         tracing::error!(%error, "a refused call could not be noted");

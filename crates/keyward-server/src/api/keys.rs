@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use http::{StatusCode, header};
 use keyward::keys::{KeyFilter, RevokeAll, Sort};
+use keyward::limits::callers::Call::{Create, Health, List as Lists, Revoke, RevokeAll as RevokesAll, Rotate, Stats};
 use keyward::page::PageRequest;
 use keyward_core::access::Permission::{
     KeysCreate, KeysDelete, KeysRead, KeysRevoke, KeysRotate, KeysUpdate, UsageRead,
@@ -30,32 +31,43 @@ pub fn routes() -> Vec<Route> {
     vec![
         post("/api-keys", Needs(KeysCreate), "Create a key; the answer holds it once", create)
             .takes::<NewKeyBody>()
-            .answers::<IssuedView>(201),
-        get("/api-keys", Needs(KeysRead), "List keys", list).query::<ListParams>().answers::<List<KeyView>>(200),
+            .answers::<IssuedView>(201)
+            .limited(Create),
+        get("/api-keys", Needs(KeysRead), "List keys", list)
+            .query::<ListParams>()
+            .answers::<List<KeyView>>(200)
+            .limited(Lists),
         get("/api-keys/stats", Needs(UsageRead), "How many keys stand how, and their usage", stats)
-            .answers::<StatsView>(200),
+            .answers::<StatsView>(200)
+            .limited(Stats),
         get("/api-keys/expiring", Needs(KeysRead), "List keys that expire soon", expiring)
             .query::<ExpiringParams>()
-            .answers::<List<KeyView>>(200),
+            .answers::<List<KeyView>>(200)
+            .limited(Lists),
         get("/api-keys/health", Needs(KeysRead), "What a careful owner would change", health)
             .query::<PageParams>()
-            .answers::<List<HealthView>>(200),
+            .answers::<List<HealthView>>(200)
+            .limited(Health),
         post("/api-keys/cleanup-expired", Needs(KeysDelete), "Delete expired keys", cleanup)
             .takes::<CleanupBody>()
             .answers::<Count>(200),
         post("/api-keys/import", Needs(KeysCreate), "Import hashes of another system", import)
             .takes::<ImportBody>()
-            .answers::<ImportView>(200),
+            .answers::<ImportView>(200)
+            .limited(Create),
         post("/api-keys/revoke-all", Needs(KeysRevoke), "Emergency: revoke every key but the caller's", revoke_all)
             .query::<WaitParams>()
             .takes::<RevokeAllBody>()
-            .answers::<Count>(200),
+            .answers::<Count>(200)
+            .limited(RevokesAll),
         get("/api-keys/{id}", Needs(KeysRead), "Read a key", show).answers::<KeyView>(200),
         patch("/api-keys/{id}", Needs(KeysUpdate), "Change a key's settings", update)
             .takes::<KeyPatch>()
             .answers::<KeyView>(200),
         delete("/api-keys/{id}", Needs(KeysDelete), "Delete a key", remove).answers_nothing(),
-        get("/api-keys/{id}/stats", Needs(UsageRead), "Usage of a key", key_stats).answers::<KeyStatsView>(200),
+        get("/api-keys/{id}/stats", Needs(UsageRead), "Usage of a key", key_stats)
+            .answers::<KeyStatsView>(200)
+            .limited(Stats),
         post(
             "/api-keys/{id}/rotate",
             Needs(KeysRotate),
@@ -63,13 +75,19 @@ pub fn routes() -> Vec<Route> {
             rotate,
         )
         .takes::<RotateBody>()
-        .answers::<IssuedView>(200),
-        post("/api-keys/{id}/disable", Needs(KeysRevoke), "Pause a key", disable).answers::<KeyView>(200),
-        post("/api-keys/{id}/enable", Needs(KeysRevoke), "Resume a key", enable).answers::<KeyView>(200),
+        .answers::<IssuedView>(200)
+        .limited(Rotate),
+        post("/api-keys/{id}/disable", Needs(KeysRevoke), "Pause a key", disable)
+            .answers::<KeyView>(200)
+            .limited(Revoke),
+        post("/api-keys/{id}/enable", Needs(KeysRevoke), "Resume a key", enable)
+            .answers::<KeyView>(200)
+            .limited(Revoke),
         post("/api-keys/{id}/revoke", Needs(KeysRevoke), "End a key for good", revoke)
             .query::<WaitParams>()
             .takes::<RevokeBody>()
-            .answers::<KeyView>(200),
+            .answers::<KeyView>(200)
+            .limited(Revoke),
     ]
 }
 

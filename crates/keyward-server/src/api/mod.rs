@@ -12,8 +12,8 @@ mod organizations;
 mod page;
 mod plans;
 mod probes;
+mod reservations;
 pub mod route;
-
 mod verify;
 
 use axum::Router;
@@ -32,6 +32,7 @@ pub fn routes() -> Vec<Route> {
         keyspaces::routes(),
         organizations::routes(),
         plans::routes(),
+        reservations::routes(),
         audit::routes(),
         introspect::routes(),
         probes::routes(),
@@ -44,7 +45,12 @@ pub fn routes() -> Vec<Route> {
 pub fn router(app: &SharedApp) -> Router<SharedApp> {
     let mut router = Router::new();
     for route in routes() {
-        let guard = Guard { app: app.clone(), access: route.access, idempotent: route.is_idempotent_by_key() };
+        let guard = Guard {
+            app: app.clone(),
+            access: route.access,
+            limited: route.limited,
+            idempotent: route.is_idempotent_by_key(),
+        };
         let layer = axum::middleware::from_fn_with_state(guard, caller::guard);
         for path in route.paths() {
             router = router.route(&path, route.handler.clone().route_layer(layer.clone()));

@@ -19,6 +19,11 @@ impl<T> List<T> {
         let page = page.map(show);
         axum::Json(Self { items: page.items, next_cursor: page.next_cursor })
     }
+
+    /// A list that is never longer than one answer.
+    pub fn whole<U>(items: Vec<U>, show: impl FnMut(U) -> T) -> axum::Json<Self> {
+        axum::Json(Self { items: items.into_iter().map(show).collect(), next_cursor: None })
+    }
 }
 
 /// A list without filters.

@@ -7,12 +7,12 @@ use keyward_core::problem::Code;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::route::{Access::Open, Route, get};
+use super::route::{Access, Route, get};
 use crate::app::SharedApp;
 use crate::problem::Problem;
 
 pub fn routes() -> Vec<Route> {
-    let probe = Open("Probes carry no credential, and the answer tells nothing of keys or people");
+    let probe = Access::Probe("Probes carry no credential, and the answer tells nothing of keys or people");
     vec![
         get("/health", probe, "Whether the process lives", health).answers::<Probe>(200),
         get("/ready", probe, "Whether the database answers", ready).answers::<Probe>(200),

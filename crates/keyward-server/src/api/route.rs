@@ -4,6 +4,7 @@
 use axum::handler::Handler;
 use axum::routing::{self, MethodRouter};
 use http::Method;
+use keyward::limits::callers::Call;
 use keyward_core::access::Permission;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
@@ -16,8 +17,10 @@ pub enum Access {
     Needs(Permission),
     /// Callers that hold the permission, or anybody whose body is signed by a configured partner (checked by the handler).
     NeedsOrSignature(Permission),
-    /// Everybody; says why.
+    /// Everybody, as often as an address may call without a credential; says why.
     Open(&'static str),
+    /// Everybody, as often as they like; says why.
+    Probe(&'static str),
 }
 
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
@@ -29,6 +32,8 @@ pub struct Route {
     /// Without its mount for scoped routes, e.g. `/api-keys/{id}`.
     pub path: &'static str,
     pub access: Access,
+    /// The caller's limit that the route draws on.
+    pub limited: Option<Call>,
     pub summary: &'static str,
     /// Mounted twice: under `/v1/organizations/{org}`, and under `/v1` for the caller's own organization.
     pub scoped: bool,
@@ -49,7 +54,25 @@ impl Route {
     ) -> Self {
         let scoped =
             path.starts_with("/api-keys") || path.starts_with("/leaked-keys") || path.starts_with("/audit-events");
-        Self { method, path, access, summary, scoped, takes: None, status: 200, answers: None, query: None, handler }
+        Self {
+            method,
+            path,
+            access,
+            limited: None,
+            summary,
+            scoped,
+            takes: None,
+            status: 200,
+            answers: None,
+            query: None,
+            handler,
+        }
+    }
+
+    /// How often a caller may call it.
+    pub fn limited(mut self, call: Call) -> Self {
+        self.limited = Some(call);
+        self
     }
 
     /// What the body must be.

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::caller::Caller;
 use super::json;
-use super::route::{Access::Needs, Access::Open, Route, get, post};
+use super::route::{Access::Needs, Access::Probe, Route, get, post};
 use crate::app::SharedApp;
 use crate::hot::verify::{VerifyBody, verify};
 use crate::hot::{FORWARD_AUTH_PATH, VERIFY_PATH};
@@ -30,7 +30,7 @@ pub fn routes() -> Vec<Route> {
         post("/v1/api-keys/verify/batch", Needs(KeysVerify), "Verify up to 100 keys", batch)
             .takes::<Batch<'static>>()
             .answers::<BatchView>(200),
-        get(FORWARD_AUTH_PATH, Open(forward), "Verify the key of a proxied request (any method)", beneath)
+        get(FORWARD_AUTH_PATH, Probe(forward), "Verify the key of a proxied request (any method)", beneath)
             .answers_nothing(),
     ]
 }
@@ -76,6 +76,12 @@ async fn beneath() -> Problem {
     Problem::plain(Code::NotFound)
 }
 
+/// Whose keys the caller may verify.
+pub fn reach_of(caller: &Caller) -> Result<Reach, Problem> {
+    let grant = caller.context.grant.as_ref().ok_or_else(|| Problem::plain(Code::Unauthenticated))?;
+    Ok(if grant.at_instance(KeysVerify) { Reach::Instance } else { Reach::Organization(grant.organization) })
+}
+
 async fn batch(State(app): State<SharedApp>, caller: Caller, request: Request) -> Result<Response, Problem> {
     json::require_media_type(request.headers())?;
     let value = json::strict(&json::read_body(request, &app).await?)?;
@@ -83,8 +89,7 @@ async fn batch(State(app): State<SharedApp>, caller: Caller, request: Request) -
     if batch.items.is_empty() || batch.items.len() > MAX_ITEMS {
         return Err(keyward::Error::field("/items", format!("needs between 1 and {MAX_ITEMS} items")).into());
     }
-    let grant = caller.context.grant.as_ref().ok_or_else(|| Problem::plain(Code::Unauthenticated))?;
-    let reach = if grant.at_instance(KeysVerify) { Reach::Instance } else { Reach::Organization(grant.organization) };
+    let reach = reach_of(&caller)?;
     let mut out = b"{\"items\":[".to_vec();
     for (index, item) in batch.items.iter().enumerate() {
         if index > 0 {

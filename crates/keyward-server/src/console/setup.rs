@@ -7,11 +7,13 @@ use axum::routing::get;
 use http::{StatusCode, header};
 use keyward::accounts::setup::SetupRequest;
 use keyward::context::Context;
+use keyward::limits::callers::Call;
 use keyward_core::problem::Code;
 use keyward_core::secret::Secret;
 use serde::Deserialize;
 
 use super::page::{escape, page};
+use crate::api::caller::Stranger;
 use crate::api::json::read_body;
 use crate::app::SharedApp;
 use crate::problem::Problem;
@@ -43,6 +45,10 @@ async fn form(State(app): State<SharedApp>, Query(link): Query<Link>) -> Respons
 }
 
 async fn found(State(app): State<SharedApp>, request: Request) -> Response {
+    let stranger = Stranger::of(&app, &request);
+    if let Err(problem) = stranger.admit(&app, Call::Authentication).await {
+        return problem.into_response();
+    }
     let cross_site =
         request.headers().get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none");
     if cross_site {

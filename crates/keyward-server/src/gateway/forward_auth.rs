@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::api::caller::note_refusal_beneath;
 use crate::app::App;
+use crate::hot::limits::{self, QUOTA_EXCEEDED};
 use crate::hot::{X_API_KEY, bearer, cannot_judge, reach_of_caller, refuse, whole};
 use crate::problem::Problem;
 use crate::serve::{Body, Peer};
@@ -36,8 +37,8 @@ static METHODS: [HeaderName; 2] =
 pub async fn answer(app: &App, peer: Peer, request: Request<Incoming>, request_id: &str) -> Response<Body> {
     let (parts, _) = request.into_parts();
     match judge(app, peer, &parts).await {
-        Ok(verdict) if verdict.is_valid() => admit(&verdict),
-        Ok(verdict) => turn_away(app, verdict.outcome, request_id),
+        Ok(verdict) if verdict.is_valid() => admit(app, &verdict),
+        Ok(verdict) => turn_away(app, &verdict, request_id),
         Err(problem) => {
             if problem.0.code == Code::Forbidden {
                 let (presented, address) = (text(&parts.headers, &SERVICE_KEY), peer.address.ip().to_canonical());
@@ -156,7 +157,7 @@ fn decode(value: &str) -> Option<Cow<'_, str>> {
     String::from_utf8(bytes).ok().map(Cow::Owned)
 }
 
-fn admit(verdict: &Verdict) -> Response<Body> {
+fn admit(app: &App, verdict: &Verdict) -> Response<Body> {
     let mut response = whole(StatusCode::NO_CONTENT, Bytes::new());
     let Some(record) = &verdict.record else { return response };
     let headers = response.headers_mut();
@@ -165,24 +166,33 @@ fn admit(verdict: &Verdict) -> Response<Body> {
     headers.insert(ORGANIZATION_ID, value(record.tenant.id.text().as_str()));
     headers.insert(SCOPES, value(record.scopes()));
     headers.insert(ENVIRONMENT, value(record.environment()));
+    limits::put_fields(verdict, app.keyward.clock.now(), headers);
     response
 }
 
 /// 401, 403 or 429 with a problem whose `code` is the verdict's.
-fn turn_away(app: &App, outcome: Outcome, request_id: &str) -> Response<Body> {
-    let status = outcome.gateway_status();
-    let kind = outcome.problem();
-    let body = json!({
-        "type": format!("{}/errors/{}", app.public_url, kind.as_str()),
+fn turn_away(app: &App, verdict: &Verdict, request_id: &str) -> Response<Body> {
+    let (outcome, now) = (verdict.outcome, app.keyward.clock.now());
+    let (status, kind) = (outcome.gateway_status(), outcome.problem());
+    let limited = status == 429;
+    let mut body = json!({
+        "type": if limited { QUOTA_EXCEEDED.to_owned() } else { format!("{}/errors/{}", app.public_url, kind.as_str()) },
         "title": kind.title(),
         "status": status,
         "detail": format!("The API key was refused: {}.", outcome.as_str()),
         "code": outcome.as_str(),
         "request_id": request_id,
     });
+    if limited {
+        body["violated-policies"] = json!(limits::violated(verdict));
+    }
     let mut response = whole(StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN), body.to_string().into());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    limits::put_fields(verdict, now, headers);
+    if let Some(seconds) = verdict.retry_after_seconds(now) {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
     if status == 401 {
         let challenge = HeaderValue::from_static("Bearer realm=\"keyward\", error=\"invalid_token\"");
         headers.insert(header::WWW_AUTHENTICATE, challenge);

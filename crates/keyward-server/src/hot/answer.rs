@@ -4,8 +4,10 @@ use keyward_core::id::{Id, Kind};
 use keyward_core::time::Timestamp;
 use keyward_core::verdict::Verdict;
 
+use super::limits;
+
 /// Writes the contract's verify answer (section 4).
-pub fn write(verdict: &Verdict, out: &mut Vec<u8>) {
+pub fn write(verdict: &Verdict, now: Timestamp, out: &mut Vec<u8>) {
     let (outcome, record) = (verdict.outcome, verdict.record.as_deref());
     out.extend_from_slice(if outcome.is_valid() {
         b"{\"valid\":true,\"code\":\""
@@ -37,8 +39,8 @@ pub fn write(verdict: &Verdict, out: &mut Vec<u8>) {
         out.extend_from_slice(record.metadata().as_bytes());
         instant(out, "expires_at", record.expires_at);
     }
-    // Rate limits and quotas put their state here.
-    out.extend_from_slice(b",\"limits\":[],\"quota\":null,\"headers\":{}");
+    out.push(b',');
+    limits::write(verdict, now, out);
     if !verdict.checks.is_empty() {
         out.extend_from_slice(b",\"checks\":");
         serde_json::to_writer(&mut *out, &verdict.checks).expect("checks can be written as JSON");

@@ -3,6 +3,7 @@
 
 pub mod answer;
 pub mod body;
+pub mod limits;
 pub mod verify;
 
 use std::net::IpAddr;

@@ -10,7 +10,7 @@ use keyward_core::limit::MAX_COUNT;
 use keyward_core::network::parse_address;
 use keyward_core::problem::Code;
 use keyward_core::scope;
-use keyward_core::verdict::{self, LimitUse, Reach};
+use keyward_core::verdict::{self, LimitUse, Reach, Verdict};
 use keyward_core::verify::Verify;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -112,6 +112,21 @@ fn fault_of(bytes: &[u8]) -> Problem {
 
 /// Judges one body and writes its answer; also each item of a batch.
 pub async fn verify(app: &App, reach: Reach, asked: &VerifyBody<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
+    let verdict = with_request(reach, asked, async |request| {
+        app.keyward.verifier.verify(&asked.key, request).await.map_err(cannot_judge)
+    })
+    .await?;
+    refuse_unknown_limit(&verdict)?;
+    answer::write(&verdict, app.keyward.clock.now(), out);
+    Ok(())
+}
+
+/// Reads what a body asks, refuses what is not valid, and hands the rest to `judge`.
+pub async fn with_request<T>(
+    reach: Reach,
+    asked: &VerifyBody<'_>,
+    judge: impl AsyncFnOnce(&verdict::Request<'_>) -> Result<T, Problem>,
+) -> Result<T, Problem> {
     let scopes: Vec<&str> = asked.scopes.iter().map(AsRef::as_ref).collect();
     let limits: Vec<LimitUse<'_>> =
         asked.limits.iter().map(|used| LimitUse { name: &used.name, cost: used.cost.unwrap_or(1) }).collect();
@@ -132,9 +147,15 @@ pub async fn verify(app: &App, reach: Reach, asked: &VerifyBody<'_>, out: &mut V
         dry_run: asked.dry_run,
     };
     check(&request)?;
-    let verdict = app.keyward.verifier.verify(&asked.key, &request).await.map_err(cannot_judge)?;
-    answer::write(&verdict, out);
-    Ok(())
+    judge(&request).await
+}
+
+/// A limit that the call names and nobody has set is the caller's mistake.
+pub fn refuse_unknown_limit(verdict: &Verdict) -> Result<(), Problem> {
+    match verdict.unknown_limit {
+        Some(index) => Err(fault(format!("/limits/{index}/name"), "is not a limit of the key or its plan")),
+        None => Ok(()),
+    }
 }
 
 fn fault(pointer: impl Into<String>, detail: &str) -> Problem {
@@ -153,8 +174,13 @@ fn check(request: &verdict::Request<'_>) -> Result<(), Problem> {
     if !(1..=MAX_COUNT).contains(&request.cost) {
         return Err(fault("/cost", "must be at least 1"));
     }
-    match request.limits.iter().position(|used| !(1..=MAX_COUNT).contains(&used.cost)) {
-        Some(index) => Err(fault(format!("/limits/{index}/cost"), "must be at least 1")),
-        None => Ok(()),
+    for (index, used) in request.limits.iter().enumerate() {
+        if !(1..=MAX_COUNT).contains(&used.cost) {
+            return Err(fault(format!("/limits/{index}/cost"), "must be at least 1"));
+        }
+        if request.limits[..index].iter().any(|other| other.name == used.name) {
+            return Err(fault(format!("/limits/{index}/name"), "was named before"));
+        }
     }
+    Ok(())
 }

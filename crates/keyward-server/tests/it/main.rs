@@ -2,6 +2,7 @@
 //! on SQLite and on PostgreSQL. The clock is ours and stands still unless a test moves it.
 
 mod agreement;
+mod callers;
 mod cli;
 mod conventions;
 mod countries;
@@ -11,10 +12,13 @@ mod hostile;
 mod imports;
 mod keys;
 mod leaks;
+mod limits;
 mod nginx;
 mod nodes;
 mod organizations;
 mod peppers;
+mod plans;
+mod reservations;
 mod security;
 mod settings;
 mod support;

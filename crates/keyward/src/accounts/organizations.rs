@@ -161,6 +161,14 @@ impl Organizations {
         }
         let plan =
             plans::find(change.tx(), &terms.plan).await?.ok_or_else(|| Error::field("/plan", "is not a plan"))?;
+        if plan.name != before.plan {
+            lock(&mut change, id).await?;
+            let active = count_keys(&mut change, id).await?;
+            if active > plan.key_limit {
+                let detail = format!("{active} keys are active, the plan allows {}.", plan.key_limit);
+                return Err(Error::new(Code::PlanBelowUse, detail));
+            }
+        }
         let update = sql(statements::UPDATE_ORGANIZATION).bind(id).bind(&terms.name).bind(&terms.slug);
         let update = update.bind(terms.email.to_lowercase()).bind(plan.id).bind(&terms.timezone).bind(change.now());
         update.execute(change.tx()).await?;
@@ -246,6 +254,12 @@ pub(crate) async fn lock(change: &mut Change<'_>, id: Id<id::Organization>) -> R
         0 => Err(Error::not_found()),
         _ => Ok(()),
     }
+}
+
+/// The most keys that the organization may have now.
+pub(crate) async fn key_limit(change: &mut Change<'_>, id: Id<id::Organization>) -> Result<i64> {
+    let limit = sql(statements::KEY_LIMIT).bind(id).optional::<(i64,)>(change.tx()).await?;
+    limit.map(|(limit,)| limit).ok_or_else(Error::not_found)
 }
 
 /// Keys that are neither revoked nor expired: what the plan counts.

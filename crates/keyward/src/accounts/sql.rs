@@ -1,18 +1,43 @@
 //! Statements of organizations, plans, people and set-up.
 
-pub const ENSURE_PLAN: &str =
-    "INSERT INTO plan (id, name, key_limit, requests_per_minute, quota_per_month, version, created_at, updated_at)
-    VALUES ($1, $2, $3, $4, $5, 1, $6, $6) ON CONFLICT (name) DO NOTHING";
-pub const INSERT_PLAN: &str =
-    "INSERT INTO plan (id, name, key_limit, requests_per_minute, quota_per_month, version, created_at, updated_at)
-    VALUES ($1, $2, $3, $4, $5, 1, $6, $6)";
-pub const UPDATE_PLAN: &str =
-    "UPDATE plan SET name = $2, key_limit = $3, requests_per_minute = $4, quota_per_month = $5,
-    version = version + 1, updated_at = $6 WHERE id = $1";
+pub const ENSURE_PLAN: &str = "INSERT INTO plan (id, name, version, created_at, updated_at)
+    VALUES ($1, $2, 1, $3, $3) ON CONFLICT (name) DO NOTHING";
+pub const INSERT_PLAN: &str = "INSERT INTO plan (id, name, version, created_at, updated_at) VALUES ($1, $2, 1, $3, $3)";
+pub const RENAME_PLAN: &str = "UPDATE plan SET name = $2, updated_at = $3 WHERE id = $1";
+pub const SET_PLAN_VERSION: &str = "UPDATE plan SET version = $2, updated_at = $3 WHERE id = $1";
 pub const DELETE_PLAN: &str = "DELETE FROM plan WHERE id = $1";
-pub const FIND_PLAN: &str = "SELECT * FROM plan WHERE id = $1 OR name = $2";
-pub const LIST_PLANS: &str =
-    "SELECT * FROM plan WHERE (created_at, id) < ($1, $2) ORDER BY created_at DESC, id DESC LIMIT $3";
+pub const FIND_PLAN: &str = "SELECT p.*, v.key_limit, v.requests_per_minute, v.quota_per_month, v.limits
+    FROM plan p JOIN plan_version v ON v.plan_id = p.id AND v.version = p.version WHERE p.id = $1 OR p.name = $2";
+pub const LIST_PLANS: &str = "SELECT p.*, v.key_limit, v.requests_per_minute, v.quota_per_month, v.limits
+    FROM plan p JOIN plan_version v ON v.plan_id = p.id AND v.version = p.version
+    WHERE (p.created_at, p.id) < ($1, $2) ORDER BY p.created_at DESC, p.id DESC LIMIT $3";
+/// A write that changes nothing holds the row on either database.
+pub const LOCK_PLAN: &str = "UPDATE plan SET version = version WHERE id = $1";
+
+pub const INSERT_PLAN_VERSION: &str = "INSERT INTO plan_version (plan_id, version, key_limit, requests_per_minute,
+      quota_per_month, limits, effective_at, scheduled, grandfathers, created_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+pub const PLAN_VERSIONS: &str = "SELECT v.*, (SELECT count(*) FROM organization o JOIN plan p ON p.id = o.plan_id
+      WHERE o.plan_id = v.plan_id AND coalesce(o.plan_version, p.version) = v.version) AS organizations
+    FROM plan_version v WHERE plan_id = $1 ORDER BY version DESC LIMIT 200";
+pub const LAST_PLAN_VERSION: &str = "SELECT max(version) AS value FROM plan_version WHERE plan_id = $1";
+pub const SCHEDULED_VERSION: &str = "SELECT version AS value FROM plan_version WHERE plan_id = $1 AND scheduled";
+pub const DUE_VERSIONS: &str = "SELECT v.plan_id, v.version, v.key_limit, v.grandfathers FROM plan_version v WHERE v.scheduled AND v.effective_at <= $1";
+pub const TAKE_EFFECT: &str =
+    "UPDATE plan_version SET scheduled = $3 WHERE plan_id = $1 AND version = $2 AND scheduled";
+pub const CANCEL_VERSION: &str = "DELETE FROM plan_version WHERE plan_id = $1 AND version = $2 AND scheduled";
+/// Keeps the organizations that follow the plan, and have more active keys than `$3`, on version `$2`.
+pub const KEEP_ON_VERSION: &str = "UPDATE organization SET plan_version = $2
+    WHERE plan_id = $1 AND plan_version IS NULL AND (SELECT count(*) FROM api_key k
+      WHERE k.organization_id = organization.id AND k.status IN ('active', 'disabled')
+        AND (k.expires_at IS NULL OR k.expires_at > $4)) > $3";
+/// Organizations that follow the plan, with what they use of it.
+pub const FOLLOWERS: &str = "SELECT o.id AS organization_id, o.name, o.timezone,
+      (SELECT count(*) FROM api_key k WHERE k.organization_id = o.id AND k.status IN ('active', 'disabled')
+        AND (k.expires_at IS NULL OR k.expires_at > $2)) AS active_keys,
+      (SELECT max(q.start) FROM quota_use q WHERE q.subject = o.id AND q.unit = 'month') AS month,
+      (SELECT q.used FROM quota_use q WHERE q.subject = o.id AND q.unit = 'month' ORDER BY q.start DESC LIMIT 1) AS used
+    FROM organization o WHERE o.plan_id = $1 AND o.plan_version IS NULL ORDER BY o.created_at, o.id";
 pub const ORGANIZATIONS_ON_PLAN: &str = "SELECT id AS value FROM organization WHERE plan_id = $1";
 
 pub const FIND_ORGANIZATION: &str =
@@ -24,12 +49,17 @@ pub const INSERT_ORGANIZATION: &str =
     "INSERT INTO organization (id, name, slug, email, plan_id, status, timezone, created_at, updated_at)
     VALUES ($1, $2, $3, $4, $5, 'active', $6, $7, $7)";
 pub const UPDATE_ORGANIZATION: &str =
-    "UPDATE organization SET name = $2, slug = $3, email = $4, plan_id = $5, timezone = $6, updated_at = $7
-    WHERE id = $1";
+    "UPDATE organization SET name = $2, slug = $3, email = $4, plan_id = $5, timezone = $6, updated_at = $7,
+      plan_version = CASE WHEN plan_id = $5 THEN plan_version END WHERE id = $1";
 pub const SET_ORGANIZATION_STATUS: &str = "UPDATE organization SET status = $2, updated_at = $3 WHERE id = $1";
 pub const DELETE_ORGANIZATION: &str = "DELETE FROM organization WHERE id = $1";
 /// A write that changes nothing holds the row on either database.
 pub const LOCK_ORGANIZATION: &str = "UPDATE organization SET status = status WHERE id = $1";
+/// The most keys that the organization's version of its plan allows.
+pub const KEY_LIMIT: &str = "SELECT v.key_limit AS value FROM organization o JOIN plan p ON p.id = o.plan_id
+    JOIN plan_version v ON v.plan_id = p.id AND v.version = coalesce(o.plan_version, p.version) WHERE o.id = $1";
+/// The same for every organization on a plan.
+pub const LOCK_ORGANIZATIONS_ON_PLAN: &str = "UPDATE organization SET status = status WHERE plan_id = $1";
 pub const COUNT_KEYS: &str = "SELECT count(*) AS value FROM api_key
     WHERE organization_id = $1 AND status IN ('active', 'disabled') AND (expires_at IS NULL OR expires_at > $2)";
 pub const DELETE_KEYS_OF: &str = "DELETE FROM api_key WHERE organization_id = $1";

@@ -9,7 +9,7 @@ mod sql;
 
 use std::str::FromStr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use keyward_core::id::{self, Id};
 use keyward_core::time::Timestamp;
@@ -57,11 +57,17 @@ pub struct Board {
     posted: AtomicU64,
     pending: Mutex<Vec<Subject>>,
     fresh_until: AtomicI64,
+    live_nodes: AtomicU32,
 }
 
 impl Default for Board {
     fn default() -> Self {
-        Self { posted: AtomicU64::new(0), pending: Mutex::default(), fresh_until: AtomicI64::new(i64::MAX) }
+        Self {
+            posted: AtomicU64::new(0),
+            pending: Mutex::default(),
+            fresh_until: AtomicI64::new(i64::MAX),
+            live_nodes: AtomicU32::new(1),
+        }
     }
 }
 
@@ -87,6 +93,15 @@ impl Board {
     /// Until when memory may be trusted: always on one process, a bounded time between re-reads on several nodes.
     pub fn is_fresh(&self, now: Timestamp) -> bool {
         now.as_micros() <= self.fresh_until.load(Ordering::Acquire)
+    }
+
+    /// Nodes that serve from this database, this one included; at least one.
+    pub fn live_nodes(&self) -> u32 {
+        self.live_nodes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_live_nodes(&self, count: u32) {
+        self.live_nodes.store(count.max(1), Ordering::Relaxed);
     }
 
     pub(crate) fn trust_until(&self, until: Timestamp) {

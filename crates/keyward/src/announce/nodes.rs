@@ -14,6 +14,9 @@ use crate::db::{Db, DbError, Tx, row, sql};
 use crate::error::Result;
 use crate::ground::Ground;
 
+/// A node that has not beaten for so long no longer counts when limits are shared out.
+const SILENT_SECONDS: i64 = 10;
+
 row! {
     struct AnnouncementRow { id: Id<Announcement>, subject: String, wants_acknowledgement: bool }
 }
@@ -77,6 +80,9 @@ impl Follower {
             sql(statements::ACKNOWLEDGE).bind(row.id).bind(self.node).execute(&ground.db).await?;
         }
         sql(statements::BEAT).bind(self.node).bind(started).execute(&ground.db).await?;
+        let alive = started.plus_seconds(-SILENT_SECONDS);
+        let (nodes,) = sql(statements::LIVE_NODES).bind(alive).one::<(i64,)>(&ground.db).await?;
+        ground.board.set_live_nodes(u32::try_from(nodes).unwrap_or(1));
         self.seen = rows.iter().map(|row| row.id).collect();
         self.horizon = horizon;
         ground.board.trust_until(keyward_core::time::Timestamp::from_micros(

@@ -15,6 +15,8 @@ pub const SINCE: &str =
 pub const BEAT: &str = "INSERT INTO node (id, beat, started_at, seen_at) VALUES ($1, 1, $2, $2)
     ON CONFLICT (id) DO UPDATE SET beat = node.beat + 1, seen_at = excluded.seen_at";
 
+pub const LIVE_NODES: &str = "SELECT count(*) AS value FROM node WHERE seen_at > $1";
+
 pub const LEAVE: &str = "DELETE FROM node WHERE id = $1";
 
 pub const ACKNOWLEDGE: &str = "INSERT INTO acknowledgement (announcement_id, node_id)

@@ -11,8 +11,8 @@ use serde_json::json;
 use super::keyspaces::{self, Keyspace};
 use super::terms::{Expiry, KeyTerms};
 use super::{ApiKey, IssuedKey, Keys, find, sql as statements};
+use crate::accounts::organizations;
 use crate::accounts::setup::{Setup, SetupRequest};
-use crate::accounts::{organizations, plans};
 use crate::announce::Subject;
 use crate::audit::{Event, EventType};
 use crate::change::Change;
@@ -205,9 +205,8 @@ pub(super) async fn make_room(change: &mut Change<'_>, organization: Id<id::Orga
 /// How many more keys the plan allows.
 pub(super) async fn room(change: &mut Change<'_>, organization: Id<id::Organization>) -> Result<i64> {
     organizations::lock(change, organization).await?;
-    let plan = organizations::find(change.tx(), organization).await?.ok_or_else(Error::not_found)?.plan;
-    let plan = plans::find(change.tx(), &plan).await?.ok_or_else(Error::not_found)?;
-    Ok(plan.key_limit - organizations::count_keys(change, organization).await?)
+    let key_limit = organizations::key_limit(change, organization).await?;
+    Ok(key_limit - organizations::count_keys(change, organization).await?)
 }
 
 pub(super) async fn find_keyspace(change: &mut Change<'_>, id_or_name: Option<&str>) -> Result<Keyspace> {

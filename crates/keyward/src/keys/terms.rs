@@ -2,7 +2,7 @@
 
 use keyward_core::access::Permission;
 use keyward_core::hours::{ActiveHours, HoursText};
-use keyward_core::limit::{LimitRule, MAX_COUNT, QuotaRule};
+use keyward_core::limit::{LimitRule, Per, QuotaRule};
 use keyward_core::network::{self, AddressRules};
 use keyward_core::problem::{Code, FieldFault};
 use keyward_core::record::Rules;
@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::keyspaces::Keyspace;
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::limits::check_limits;
 
 /// Most scopes, rules of one kind, and limits of a key.
 const MAX_LIST: usize = 100;
@@ -88,16 +89,15 @@ impl RulesText {
             |text| read_country(text).is_some(),
             "a country code such as JP",
         )?;
-        check_list(
-            "limits",
-            &self.limits,
-            |limit| limit.fault().is_none(),
-            "a limit with a name, a limit and window_seconds",
-        )?;
-        if let Some(quota) = &self.quota
-            && !(1..=MAX_COUNT).contains(&quota.limit)
-        {
-            return Err(fault("/quota/limit", "must be at least 1"));
+        check_limits(&self.limits)?;
+        if let Some(index) = self.limits.iter().position(|rule| rule.per == Some(Per::Organization)) {
+            return Err(fault(
+                format!("/limits/{index}/per"),
+                "is what the plan says; a key's limit is per key or external_id",
+            ));
+        }
+        if let Some((field, why)) = self.quota.as_ref().and_then(QuotaRule::fault) {
+            return Err(fault(format!("/quota/{field}"), why));
         }
         let blocks = |texts: &[String]| texts.iter().filter_map(|text| network::parse_block(text)).collect();
         Ok(Rules {
@@ -110,8 +110,6 @@ impl RulesText {
                 .map(ActiveHours::read)
                 .transpose()
                 .map_err(|why| fault("/active_hours", why))?,
-            limits: self.limits.clone().into(),
-            quota: self.quota.clone(),
         })
     }
 }

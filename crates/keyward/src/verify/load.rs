@@ -9,7 +9,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use keyward_core::access::{Grant, Permission, Role};
 use keyward_core::id::{self, Id};
 use keyward_core::key::{self, KeyDigest, Shape};
-use keyward_core::record::{KeyRecord, RecordParts, Tenant};
+use keyward_core::limit::{LimitRule, QuotaRule};
+use keyward_core::record::{Allowance, KeyRecord, RecordParts, Tenant};
 use keyward_core::time::Timestamp;
 use keyward_core::verdict::Reach;
 use serde_json::Value;
@@ -20,6 +21,7 @@ use crate::accounts::people;
 use crate::db::{Json, row, sql};
 use crate::error::{Error, Result};
 use crate::keys::RulesText;
+use crate::limits::{Counters, Holder};
 
 row! {
     /// A secret with its key, organization and plan.
@@ -41,7 +43,11 @@ row! {
         metadata: Json<Value>,
         expires_at: Option<Timestamp>,
         organization_status: String,
+        timezone: String,
         plan: String,
+        requests_per_minute: i64,
+        quota_per_month: i64,
+        plan_limits: Json<Vec<LimitRule>>,
     }
 }
 
@@ -105,8 +111,8 @@ impl Verifier {
         let mut tenants = self.tenants.lock().expect("no one panics while holding tenants");
         // Something changed while we read: use what was read for this one call and do not remember it.
         let remember = fresh && is_current && posted == self.ground.board.posted();
-        let tenant = if remember { tenants.share(&row) } else { Arc::new(row.tenant()) };
-        let record = Arc::new(row.into_record(digest, tenant, grant)?);
+        let tenant = tenants.share(&row, &self.limits.counters, remember);
+        let record = Arc::new(row.into_record(digest, tenant, grant, &self.limits.counters)?);
         if remember {
             match guard {
                 Some(guard) => drop(guard.insert(record.clone())),
@@ -183,25 +189,42 @@ impl Verifier {
 
 impl Tenants {
     /// The picture that other records of this organization hold, or a new one.
-    fn share(&mut self, row: &SecretRow) -> Arc<Tenant> {
-        let fresh = row.tenant();
-        match self.0.get(&fresh.id) {
-            Some(tenant) if tenant.plan == fresh.plan && tenant.suspended == fresh.suspended => tenant.clone(),
-            _ => {
-                let tenant = Arc::new(fresh);
-                self.0.insert(tenant.id, tenant.clone());
-                tenant
-            }
+    fn share(&mut self, row: &SecretRow, counters: &Counters, remember: bool) -> Arc<Tenant> {
+        let suspended = row.organization_status == "suspended";
+        let known = self.0.get(&row.organization_id);
+        if let Some(tenant) = known.filter(|tenant| *tenant.plan == row.plan && tenant.suspended == suspended) {
+            return tenant.clone();
         }
+        let limits = counters.of_organization(row.organization_id, row.requests_per_minute as u64, &row.plan_limits.0);
+        let month = QuotaRule::per_month(row.quota_per_month as u64);
+        let quota = counters.quota(row.organization_id.uuid(), &month, &row.timezone);
+        let tenant = Tenant::new(row.organization_id, &row.plan, suspended).limited(limits, Some(quota));
+        let tenant = Arc::new(tenant);
+        if remember {
+            self.0.insert(tenant.id, tenant.clone());
+        }
+        tenant
     }
 }
 
 impl SecretRow {
-    fn tenant(&self) -> Tenant {
-        Tenant::new(self.organization_id, &self.plan, self.organization_status == "suspended")
+    fn allowance(&self, counters: &Counters) -> Allowance {
+        let external_id = self.external_id.as_deref();
+        let holder = Holder { organization: self.organization_id, key: self.key_id, external_id };
+        let rules = &self.rules.0;
+        Allowance {
+            limits: counters.of_key(holder, &self.plan_limits.0, &rules.limits),
+            quota: rules.quota.as_ref().map(|rule| counters.quota(self.key_id.uuid(), rule, &self.timezone)),
+        }
     }
 
-    fn into_record(self, digest: KeyDigest, tenant: Arc<Tenant>, grant: Option<Grant>) -> Result<KeyRecord> {
+    fn into_record(
+        self,
+        digest: KeyDigest,
+        tenant: Arc<Tenant>,
+        grant: Option<Grant>,
+        counters: &Counters,
+    ) -> Result<KeyRecord> {
         let unreadable = |column: &str| crate::db::DbError::Unreadable(format!("{column} of {}", self.key_id));
         Ok(KeyRecord::new(RecordParts {
             digest,
@@ -214,6 +237,7 @@ impl SecretRow {
             expires_at: self.expires_at,
             secret_expires_at: self.secret_expires_at,
             rules: self.rules.0.read()?,
+            allowance: self.allowance(counters),
             grant,
             name: &self.name,
             environment: &self.environment,

@@ -24,6 +24,7 @@ use crate::announce::Subject;
 use crate::config::{KeySettings, VerifySettings, WhenUnreachable};
 use crate::ground::Ground;
 use crate::keys::peppers::Peppers;
+use crate::limits::{Drawn, Limits};
 use crate::metrics::Metrics;
 use country::Countries;
 use journal::Journal;
@@ -71,6 +72,7 @@ pub struct Verifier {
     countries: Countries,
     slow_hashes: Semaphore,
     journal: Journal,
+    limits: Arc<Limits>,
 }
 
 impl Verifier {
@@ -80,6 +82,7 @@ impl Verifier {
         keys: &KeySettings,
         settings: VerifySettings,
         metrics: Arc<Metrics>,
+        limits: Arc<Limits>,
     ) -> crate::Result<Self> {
         let cache = |entries: usize| {
             Cache::with(
@@ -107,6 +110,7 @@ impl Verifier {
             slow_hashes: Semaphore::new(settings.slow_hashes.max(1)),
             countries: Countries::open(&settings.country_database)?,
             journal: Journal::new(keys.last_used_resolution_seconds),
+            limits,
             settings,
             ground,
         };
@@ -206,27 +210,64 @@ impl Verifier {
         Some(if reach.includes(record.tenant.id) { Ok(record) } else { Err(Outcome::NotFound) })
     }
 
-    /// Judges a found key, counts it, and notes its use.
-    fn conclude(&self, record: Arc<KeyRecord>, request: &Request<'_>, now: Timestamp) -> Verdict {
+    /// Judges a found key, takes its limits, counts it, and notes its use. `None` when the saved use of a quota has
+    /// to be read first; then nothing was done.
+    fn conclude(&self, record: &Arc<KeyRecord>, request: &Request<'_>, now: Timestamp) -> Option<Verdict> {
         let mut request = *request;
         // Only keys that have such a rule pay for the look-up.
         if record.rules.as_ref().is_some_and(|rules| !rules.countries.is_empty()) {
             request.country = request.country.or_else(|| self.countries.of(request.ip?));
         }
         let request = &request;
-        let outcome = verdict::judge(&record, request, now);
-        // Rate limits and quotas are taken here, all together, once every rule has passed.
+        let mut verdict = Verdict::of(verdict::judge(record, request, now), record.clone());
         if request.dry_run {
-            let checks = verdict::explain(&record, request, now);
-            return Verdict { outcome, record: Some(record), checks };
+            verdict.checks = verdict::explain(record, request, now);
         }
-        self.metrics.count(outcome);
-        if outcome.is_valid() {
-            self.journal.note_use(&record, request.ip, now);
+        // Limits are taken once every rule has passed; a dry run only looks at them.
+        if verdict.is_valid() || request.dry_run {
+            match self.limits.draw(record, request, now) {
+                Drawn::Decided(decision) => verdict.limited(decision, request.dry_run),
+                Drawn::Unknown(index) => {
+                    verdict.unknown_limit = Some(index);
+                    return Some(verdict);
+                }
+                Drawn::NotLoaded => return None,
+            }
+        }
+        if !request.dry_run {
+            self.note(&verdict, record, request, now);
+        }
+        Some(verdict)
+    }
+
+    fn note(&self, verdict: &Verdict, record: &KeyRecord, request: &Request<'_>, now: Timestamp) {
+        self.metrics.count(verdict.outcome);
+        if verdict.is_valid() {
+            self.journal.note_use(record, request.ip, now);
         } else {
-            self.journal.note_refusal(outcome, Some(&record), None, request.ip, now);
+            self.journal.note_refusal(verdict.outcome, Some(record), None, request.ip, now);
         }
-        Verdict { outcome, record: Some(record), checks: Vec::new() }
+    }
+
+    /// The way of the first call that draws on a quota in its period.
+    #[cold]
+    async fn conclude_cold(
+        &self,
+        record: Arc<KeyRecord>,
+        request: &Request<'_>,
+        now: Timestamp,
+    ) -> Result<Verdict, CannotJudge> {
+        // A period may end while its use is being read; twice in a row it does not.
+        for _ in 0..3 {
+            if let Some(verdict) = self.conclude(&record, request, now) {
+                return Ok(verdict);
+            }
+            self.limits.load(&record, now).await.map_err(|error| {
+                self.metrics.unjudged.inc();
+                CannotJudge(Box::new(error))
+            })?;
+        }
+        Err(CannotJudge("the use of a quota could not be read".into()))
     }
 
     fn conclude_unknown(&self, outcome: Outcome, presented: &str, request: &Request<'_>, now: Timestamp) -> Verdict {
@@ -259,6 +300,23 @@ impl Verifier {
         })
     }
 
+    /// Verifies as of `now`.
+    pub(crate) async fn verify_at(
+        &self,
+        presented: &str,
+        request: &Request<'_>,
+        now: Timestamp,
+    ) -> Result<Verdict, CannotJudge> {
+        Ok(match self.find(presented, request.reach, now).await? {
+            Ok(record) => match self.conclude(&record, request, now) {
+                Some(verdict) => verdict,
+                // Boxed, so that the common way does not carry it.
+                None => Box::pin(self.conclude_cold(record, request, now)).await?,
+            },
+            Err(outcome) => self.conclude_unknown(outcome, presented, request, now),
+        })
+    }
+
     /// Secrets held in memory.
     pub fn remembered_count(&self) -> usize {
         self.known.len()
@@ -267,10 +325,6 @@ impl Verifier {
 
 impl Verify for Verifier {
     async fn verify(&self, presented: &str, request: &Request<'_>) -> Result<Verdict, CannotJudge> {
-        let now = self.ground.now();
-        Ok(match self.find(presented, request.reach, now).await? {
-            Ok(record) => self.conclude(record, request, now),
-            Err(outcome) => self.conclude_unknown(outcome, presented, request, now),
-        })
+        self.verify_at(presented, request, self.ground.now()).await
     }
 }

@@ -7,11 +7,13 @@ macro_rules! secret_with_key {
         concat!(
             "SELECT s.id AS secret_id, s.digest, s.status AS secret_status, s.expires_at AS secret_expires_at,
                 k.id AS key_id, k.organization_id, k.owner_id, k.environment, k.status, k.name, k.scopes, k.permissions,
-                k.rules, k.external_id, k.metadata, k.expires_at, o.status AS organization_status, p.name AS plan
+                k.rules, k.external_id, k.metadata, k.expires_at, o.status AS organization_status, o.timezone,
+                p.name AS plan, v.requests_per_minute, v.quota_per_month, v.limits AS plan_limits
             FROM key_secret s
             JOIN api_key k ON k.id = s.key_id
             JOIN organization o ON o.id = k.organization_id
             JOIN plan p ON p.id = o.plan_id
+            JOIN plan_version v ON v.plan_id = p.id AND v.version = coalesce(o.plan_version, p.version)
             WHERE ",
             $condition
         )

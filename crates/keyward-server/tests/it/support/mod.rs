@@ -8,6 +8,7 @@ pub mod proxy;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ::http::Method;
 use keyward::Keyward;
 use keyward::accounts::setup::SetupRequest;
 use keyward::config::{Layers, Settings};
@@ -106,6 +107,13 @@ impl Place {
         layers.flag("database.data_dir", self.folder().to_str().expect("a path in UTF-8"));
         layers.flag("database.url", self.database_url.as_deref().unwrap_or_default());
         layers.flag("database.connections", 4);
+        // Time stands still in most tests, so that all their calls fall into one minute. tests/it/callers.rs shows the
+        // limits as they are.
+        for call in
+            ["unauthenticated", "authentication", "create", "list", "rotate", "revoke", "revoke_all", "stats", "health"]
+        {
+            layers.flag(&format!("caller_limits.{call}_per_minute"), 2_000);
+        }
         layers
     }
 
@@ -205,6 +213,12 @@ impl Node {
     /// The verdict's code for a key.
     pub async fn code_of(&self, key: &str) -> String {
         self.verify(json!({ "key": key })).await.json["code"].as_str().expect("a code").to_owned()
+    }
+
+    /// What a proxy asks about a request that carries this key.
+    pub async fn forward_auth(&self, key: &str) -> Answer {
+        let request = self.bare(Method::GET, "/v1/forward-auth").header("x-keyward-service-key", &self.service_key);
+        Answer::of(request.bearer_auth(key)).await
     }
 
     pub async fn verify(&self, body: Value) -> Answer {

@@ -3,14 +3,22 @@
 //! The rules stand in the order of the contract (section 4) and the first that applies decides. Nothing is counted
 //! here: limits and quotas are taken by the platform after every rule has passed.
 
+mod explain;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::id::{self, Id};
+use crate::limit::{Decision, LimitState, QuotaState};
 use crate::problem::Code;
 use crate::record::{KeyRecord, KeyStatus, SecretStatus};
 use crate::time::Timestamp;
 use crate::{route, scope};
+
+pub use explain::{Check, CheckOutcome, explain};
+use explain::{explain_limits, explain_unknown};
 
 macro_rules! outcomes {
     ($($variant:ident $code:literal $status:literal;)*) => {
@@ -139,38 +147,55 @@ pub struct Verdict {
     pub outcome: Outcome,
     /// Whom the key belongs to; absent when it is malformed or not found.
     pub record: Option<Arc<KeyRecord>>,
+    /// How the limits of the call stand; empty where none was asked because a rule had refused before.
+    pub limits: SmallVec<[LimitState; 2]>,
+    pub quota: Option<QuotaState>,
+    /// The index of a limit that the call names and nobody has set; then nothing was decided.
+    pub unknown_limit: Option<usize>,
     /// Every rule's state, for a dry run only.
     pub checks: Vec<Check>,
 }
 
 impl Verdict {
+    /// A verdict on a known key before any limit was asked.
+    pub fn of(outcome: Outcome, record: Arc<KeyRecord>) -> Self {
+        Self { record: Some(record), ..Self::unknown(outcome, false) }
+    }
+
     /// A verdict without a record: malformed or not found.
     pub fn unknown(outcome: Outcome, dry_run: bool) -> Self {
         let checks = if dry_run { explain_unknown(outcome) } else { Vec::new() };
-        Self { outcome, record: None, checks }
+        Self { outcome, record: None, limits: SmallVec::new(), quota: None, unknown_limit: None, checks }
+    }
+
+    /// Takes in what was decided about the limits; a rule that refused before stays the outcome.
+    pub fn limited(&mut self, decision: Decision, dry_run: bool) {
+        if dry_run {
+            self.checks.extend(explain_limits(&decision));
+        }
+        if let Some(refused) = decision.refused.filter(|_| self.is_valid()) {
+            self.outcome = refused;
+        }
+        (self.limits, self.quota) = (decision.limits, decision.quota);
     }
 
     pub fn is_valid(&self) -> bool {
         self.outcome.is_valid()
     }
-}
 
-/// The state of one rule in a dry run.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Check {
-    /// The code that the rule would refuse with.
-    pub check: &'static str,
-    pub outcome: CheckOutcome,
-    pub detail: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CheckOutcome {
-    Pass,
-    Fail,
-    /// The rule had nothing to judge by.
-    Skipped,
+    /// Seconds after which a limited call can pass: the longest wait of what refused it.
+    pub fn retry_after_seconds(&self, now: Timestamp) -> Option<u64> {
+        match self.outcome {
+            Outcome::RateLimited => {
+                self.limits.iter().filter(|state| state.refused).map(|state| state.reset_seconds).max()
+            }
+            Outcome::QuotaExceeded => {
+                self.quota.map(|quota| (quota.resets_at.as_seconds() - now.as_seconds()).max(0) as u64)
+            }
+            _ => None,
+        }
+        .map(|seconds| seconds.max(1))
+    }
 }
 
 /// The rules in order, each with the outcome that it refuses with.
@@ -227,89 +252,6 @@ fn permits_country(key: &KeyRecord, request: &Request<'_>, _: Timestamp) -> bool
         .is_none_or(|countries| request.country.is_some_and(|country| countries.contains(&country)))
 }
 
-/// Every rule's state for a dry run, in order.
-pub fn explain(key: &KeyRecord, request: &Request<'_>, now: Timestamp) -> Vec<Check> {
-    let mut checks =
-        vec![pass(Outcome::Malformed, "the key has the right form"), pass(Outcome::NotFound, "the key exists")];
-    for (refusal, passes) in RULES {
-        let outcome = match () {
-            () if !passes(key, request, now) => CheckOutcome::Fail,
-            () if !applies(*refusal, key, request) => CheckOutcome::Skipped,
-            () => CheckOutcome::Pass,
-        };
-        checks.push(Check { check: refusal.as_str(), outcome, detail: detail(*refusal, outcome, key, request) });
-    }
-    checks
-}
-
-fn explain_unknown(outcome: Outcome) -> Vec<Check> {
-    let fail = |of: Outcome, detail: &str| Check {
-        check: of.as_str(),
-        outcome: CheckOutcome::Fail,
-        detail: detail.to_owned(),
-    };
-    match outcome {
-        Outcome::Malformed => {
-            vec![fail(Outcome::Malformed, "the string has not the form of a key, or its checksum is wrong")]
-        }
-        _ => vec![
-            pass(Outcome::Malformed, "the key has the right form"),
-            fail(Outcome::NotFound, "no such key is known"),
-        ],
-    }
-}
-
-fn pass(of: Outcome, detail: &str) -> Check {
-    Check { check: of.as_str(), outcome: CheckOutcome::Pass, detail: detail.to_owned() }
-}
-
-/// Whether the rule had something to judge.
-fn applies(refusal: Outcome, key: &KeyRecord, request: &Request<'_>) -> bool {
-    let rules = key.rules.as_deref();
-    match refusal {
-        Outcome::Expired => key.expires_at != Timestamp::NEVER,
-        Outcome::WrongEnvironment => request.environment.is_some(),
-        Outcome::InsufficientScope => !request.scopes.is_empty(),
-        Outcome::IpForbidden => rules.is_some_and(|rules| !rules.addresses.is_empty()),
-        Outcome::RouteForbidden => rules.is_some_and(|rules| !rules.routes.is_empty()),
-        Outcome::OutsideHours => rules.is_some_and(|rules| rules.hours.is_some()),
-        Outcome::CountryForbidden => rules.is_some_and(|rules| !rules.countries.is_empty()),
-        _ => true,
-    }
-}
-
-fn detail(refusal: Outcome, outcome: CheckOutcome, key: &KeyRecord, request: &Request<'_>) -> String {
-    let told = |text: &str| text.to_owned();
-    match (refusal, outcome) {
-        (_, CheckOutcome::Skipped) => told("no such rule applies"),
-        (Outcome::Rotated, _) if key.secret_status == SecretStatus::Rotated => {
-            format!("this secret was replaced; its overlap ends at {}", key.secret_expires_at)
-        }
-        (Outcome::Expired, _) => format!("the key expires at {}", key.expires_at),
-        (Outcome::WrongEnvironment, _) => {
-            format!("the key is for {}, asked was {}", key.environment(), request.environment.unwrap_or("-"))
-        }
-        (Outcome::InsufficientScope, CheckOutcome::Fail) => {
-            let missing: Vec<&str> =
-                request.scopes.iter().copied().filter(|wanted| !scope::any_covers(key.scopes(), wanted)).collect();
-            format!("not covered: {}", missing.join(" "))
-        }
-        (Outcome::IpForbidden, CheckOutcome::Fail) => match request.ip {
-            Some(address) => format!("the key's address rules refuse {address}"),
-            None => told("the key has address rules and no address was told"),
-        },
-        (Outcome::RouteForbidden, CheckOutcome::Fail) => match (request.method, request.path) {
-            (Some(method), Some(path)) => format!("no allowed route covers {method} {path}"),
-            _ => told("the key has allowed routes and no method and path were told"),
-        },
-        (Outcome::CountryForbidden, CheckOutcome::Fail) if request.country.is_none() => {
-            told("the key has allowed countries and the country of the address is not known")
-        }
-        (_, CheckOutcome::Pass) => told("passed"),
-        (_, CheckOutcome::Fail) => told("refused"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -333,6 +275,7 @@ mod tests {
             expires_at: None,
             secret_expires_at: None,
             rules: Rules::default(),
+            allowance: Default::default(),
             grant: None,
             name: "billing",
             environment: "live",

@@ -1,21 +1,24 @@
-//! Plans: named limits that organizations are on. Three are built in.
+//! Plans: named, versioned limits that organizations are on. Three are built in.
+
+mod versions;
 
 use keyward_core::access::Permission;
 use keyward_core::id::{self, Id};
-use keyward_core::limit::MAX_COUNT;
+use keyward_core::limit::{LimitRule, MAX_COUNT, Per, REQUESTS};
 use keyward_core::problem::Code;
 use keyward_core::text;
 use keyward_core::time::Timestamp;
+use serde::Serialize;
 use serde_json::json;
 
 use super::sql as statements;
-use crate::announce::Subject;
 use crate::audit::{Event, EventType};
 use crate::change::Change;
 use crate::context::Context;
-use crate::db::{On, row, sql};
+use crate::db::{Json, On, row, sql};
 use crate::error::{Error, Result};
 use crate::ground::Ground;
+use crate::limits::check_limits;
 use crate::page::{Page, PageRequest, Position};
 
 row! {
@@ -27,6 +30,8 @@ row! {
         pub key_limit: i64,
         pub requests_per_minute: i64,
         pub quota_per_month: i64,
+        /// Beside the requests a minute.
+        pub limits: Json<Vec<LimitRule>>,
         /// Grows with every change.
         pub version: i64,
         pub created_at: Timestamp,
@@ -34,13 +39,16 @@ row! {
     }
 }
 
+pub use versions::{Affected, Effect, PlanVersion, Preview};
+
 /// The limits of a plan as they are given.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct PlanTerms {
     pub name: String,
     pub key_limit: i64,
     pub requests_per_minute: i64,
     pub quota_per_month: i64,
+    pub limits: Vec<LimitRule>,
 }
 
 /// Name, keys, requests a minute, requests a month.
@@ -63,13 +71,29 @@ impl PlanTerms {
                 return Err(Error::field(pointer, format!("must be between 1 and {MAX_COUNT}")));
             }
         }
-        Ok(())
+        if let Some(index) = self.limits.iter().position(is_every_call) {
+            return Err(Error::field(format!("/limits/{index}"), "is what requests_per_minute says"));
+        }
+        check_limits(&self.limits)
     }
 }
 
+/// Whether the rule is the one that every plan has.
+fn is_every_call(rule: &LimitRule) -> bool {
+    let every_call = LimitRule::plain(REQUESTS, rule.limit, 60);
+    rule.counts_as(&every_call)
+        || rule.per == Some(Per::Organization) && rule.counts_as(&LimitRule { per: rule.per, ..every_call })
+}
+
 impl Plan {
-    fn terms(&self) -> serde_json::Value {
-        json!({"name": self.name, "key_limit": self.key_limit, "requests_per_minute": self.requests_per_minute, "quota_per_month": self.quota_per_month})
+    fn terms(&self) -> PlanTerms {
+        PlanTerms {
+            name: self.name.clone(),
+            key_limit: self.key_limit,
+            requests_per_minute: self.requests_per_minute,
+            quota_per_month: self.quota_per_month,
+            limits: self.limits.0.clone(),
+        }
     }
 }
 
@@ -82,9 +106,15 @@ pub struct Plans {
 impl Plans {
     /// Makes the built-in plans where they are missing. Safe from several nodes at once.
     pub(crate) async fn ensure_built_in(&self) -> Result<()> {
-        for (name, keys, minute, month) in BUILT_IN {
-            let statement = sql(statements::ENSURE_PLAN).bind(self.ground.new_id::<id::Plan>()).bind(name).bind(keys);
-            statement.bind(minute).bind(month).bind(self.ground.now()).execute(&self.ground.db).await?;
+        for (name, key_limit, requests_per_minute, quota_per_month) in BUILT_IN {
+            let mut tx = self.ground.db.begin().await?;
+            let (id, now) = (self.ground.new_id::<id::Plan>(), self.ground.now());
+            if sql(statements::ENSURE_PLAN).bind(id).bind(name).bind(now).execute(&mut tx).await? == 1 {
+                let limits = Vec::new();
+                let terms = PlanTerms { name: name.into(), key_limit, requests_per_minute, quota_per_month, limits };
+                versions::insert(&mut tx, id, 1, &terms, &Effect::now(now), now).await?;
+                tx.commit().await?;
+            }
         }
         Ok(())
     }
@@ -108,47 +138,13 @@ impl Plans {
         terms.check()?;
         let mut change = Change::begin(&self.ground, context).await?;
         let now = change.now();
-        let plan = Plan {
-            id: self.ground.new_id(),
-            name: terms.name,
-            key_limit: terms.key_limit,
-            requests_per_minute: terms.requests_per_minute,
-            quota_per_month: terms.quota_per_month,
-            version: 1,
-            created_at: now,
-            updated_at: now,
-        };
-        let insert = sql(statements::INSERT_PLAN).bind(plan.id).bind(&plan.name).bind(plan.key_limit);
-        let insert = insert.bind(plan.requests_per_minute).bind(plan.quota_per_month).bind(now);
-        insert.execute(change.tx()).await?;
+        let id = self.ground.new_id::<id::Plan>();
+        sql(statements::INSERT_PLAN).bind(id).bind(&terms.name).bind(now).execute(change.tx()).await?;
+        versions::insert(change.tx(), id, 1, &terms, &Effect::now(now), now).await?;
+        let plan = find(change.tx(), &id.to_string()).await?.ok_or_else(Error::not_found)?;
         let event = Event::new(EventType::Admin, "plan_created", "plan", plan.id).named(&plan.name);
-        change.commit(event.details(json!({ "after": plan.terms() }))).await?;
+        change.commit(event.details(json!({ "after": terms }))).await?;
         Ok(plan)
-    }
-
-    /// Changes the terms; every organization on the plan is under the new ones at once.
-    pub async fn update(&self, context: &Context, id_or_name: &str, edit: impl FnOnce(&mut PlanTerms)) -> Result<Plan> {
-        context.require_at_instance(Permission::PlansManage)?;
-        let mut change = Change::begin(&self.ground, context).await?;
-        let before = find(change.tx(), id_or_name).await?.ok_or_else(Error::not_found)?;
-        let mut terms = PlanTerms {
-            name: before.name.clone(),
-            key_limit: before.key_limit,
-            requests_per_minute: before.requests_per_minute,
-            quota_per_month: before.quota_per_month,
-        };
-        edit(&mut terms);
-        terms.check()?;
-        let update = sql(statements::UPDATE_PLAN).bind(before.id).bind(&terms.name).bind(terms.key_limit);
-        let update = update.bind(terms.requests_per_minute).bind(terms.quota_per_month).bind(change.now());
-        update.execute(change.tx()).await?;
-        let after = find(change.tx(), &before.id.to_string()).await?.ok_or_else(Error::not_found)?;
-        let organizations: Vec<(Id<id::Organization>,)> =
-            sql(statements::ORGANIZATIONS_ON_PLAN).bind(before.id).all(change.tx()).await?;
-        organizations.into_iter().for_each(|(id,)| change.touch(Subject::Organization(id)));
-        let event = Event::new(EventType::Admin, "plan_updated", "plan", after.id).named(&after.name);
-        change.commit(event.change(&before.terms(), &after.terms())).await?;
-        Ok(after)
     }
 
     pub async fn delete(&self, context: &Context, id_or_name: &str) -> Result<()> {

@@ -1,0 +1,165 @@
+//! How limits stand, as the answer's JSON and as the fields `RateLimit-Policy` and `RateLimit`
+//! (draft-ietf-httpapi-ratelimit-headers-11).
+
+use std::io::Write;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use keyward_core::limit::{LimitState, QuotaState};
+use keyward_core::time::Timestamp;
+use keyward_core::verdict::{Outcome, Verdict};
+
+pub const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+pub const STATE: HeaderName = HeaderName::from_static("ratelimit");
+/// The draft's problem type of a request beyond a limit.
+pub const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+/// The name of the quota among the policies.
+const QUOTA: &str = "quota";
+
+/// Writes `"limits":[…],"quota":…,"headers":{…}`.
+pub fn write(verdict: &Verdict, now: Timestamp, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\"limits\":[");
+    for (index, state) in verdict.limits.iter().enumerate() {
+        let separator = if index > 0 { "," } else { "" };
+        let LimitState { rule, remaining, reset_seconds, .. } = state;
+        put(
+            out,
+            format_args!(
+                "{separator}{{\"name\":\"{}\",\"limit\":{},\"remaining\":{remaining},\"reset_seconds\":{reset_seconds},\"window_seconds\":{}}}",
+                rule.name, rule.limit, rule.window_seconds
+            ),
+        );
+    }
+    out.extend_from_slice(b"],\"quota\":");
+    match verdict.quota {
+        None => out.extend_from_slice(b"null"),
+        Some(QuotaState { limit, remaining, resets_at }) => {
+            put(out, format_args!("{{\"limit\":{limit},\"remaining\":{remaining},\"resets_at\":\"{resets_at}\"}}"))
+        }
+    }
+    out.extend_from_slice(b",\"headers\":{");
+    if has_policies(verdict) {
+        // Quotes are part of the fields' syntax.
+        out.extend_from_slice(b"\"RateLimit-Policy\":\"");
+        policies(verdict, "\\\"", out);
+        out.extend_from_slice(b"\",\"RateLimit\":\"");
+        states(verdict, now, "\\\"", out);
+        out.push(b'"');
+    }
+    out.push(b'}');
+}
+
+/// Puts the two fields on an answer.
+pub fn put_fields(verdict: &Verdict, now: Timestamp, headers: &mut HeaderMap) {
+    if !has_policies(verdict) {
+        return;
+    }
+    let mut text = Vec::with_capacity(96);
+    policies(verdict, "\"", &mut text);
+    headers.insert(POLICY, value(&text));
+    text.clear();
+    states(verdict, now, "\"", &mut text);
+    headers.insert(STATE, value(&text));
+}
+
+/// The names of the policies that refused.
+pub fn violated(verdict: &Verdict) -> Vec<String> {
+    match verdict.outcome {
+        Outcome::QuotaExceeded => vec![QUOTA.to_owned()],
+        _ => {
+            let refused = verdict.limits.iter().enumerate().filter(|(_, state)| state.refused);
+            refused.map(|(index, _)| Name { states: &verdict.limits, index }.to_string()).collect()
+        }
+    }
+}
+
+fn has_policies(verdict: &Verdict) -> bool {
+    !verdict.limits.is_empty() || verdict.quota.is_some()
+}
+
+fn policies(verdict: &Verdict, quote: &str, out: &mut Vec<u8>) {
+    for (index, state) in verdict.limits.iter().enumerate() {
+        let name = Name { states: &verdict.limits, index };
+        let separator = if index > 0 { ", " } else { "" };
+        put(
+            out,
+            format_args!("{separator}{quote}{name}{quote};q={};w={}", state.rule.limit, state.rule.window_seconds),
+        );
+    }
+    if let Some(quota) = verdict.quota {
+        let separator = if verdict.limits.is_empty() { "" } else { ", " };
+        put(out, format_args!("{separator}{quote}{QUOTA}{quote};q={}", quota.limit));
+    }
+}
+
+fn states(verdict: &Verdict, now: Timestamp, quote: &str, out: &mut Vec<u8>) {
+    for (index, state) in verdict.limits.iter().enumerate() {
+        let name = Name { states: &verdict.limits, index };
+        let separator = if index > 0 { ", " } else { "" };
+        put(out, format_args!("{separator}{quote}{name}{quote};r={};t={}", state.remaining, state.reset_seconds));
+    }
+    if let Some(quota) = verdict.quota {
+        let separator = if verdict.limits.is_empty() { "" } else { ", " };
+        let left = (quota.resets_at.as_seconds() - now.as_seconds()).max(0);
+        put(out, format_args!("{separator}{quote}{QUOTA}{quote};r={};t={left}", quota.remaining));
+    }
+}
+
+/// The name of a policy: the limit's, with its window behind where the name alone is taken, and its place where that is.
+struct Name<'a> {
+    states: &'a [LimitState],
+    index: usize,
+}
+
+impl std::fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let rule = &self.states[self.index].rule;
+        let before = || self.states[..self.index].iter().filter(|state| state.rule.name == rule.name);
+        f.write_str(&rule.name)?;
+        if before().next().is_some() {
+            write!(f, "-{}", rule.window_seconds)?;
+            let same = before().skip(1).filter(|state| state.rule.window_seconds == rule.window_seconds).count();
+            if same > 0 {
+                write!(f, "-{}", same + 1)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("memory takes every text");
+}
+
+fn value(text: &[u8]) -> HeaderValue {
+    HeaderValue::from_bytes(text).expect("names and numbers are visible ASCII")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use keyward_core::limit::LimitRule;
+
+    use super::*;
+
+    #[test]
+    fn policies_have_names_of_their_own() {
+        let state = |name: &str, window| LimitState {
+            rule: Arc::new(LimitRule::plain(name, 10, window)),
+            remaining: 9,
+            reset_seconds: 1,
+            refused: true,
+        };
+        let mut verdict = Verdict::unknown(Outcome::RateLimited, false);
+        verdict.limits = [state("requests", 60), state("requests", 60), state("requests", 1), state("tokens", 60)]
+            .into_iter()
+            .collect();
+        let (mut policy, mut out) = (Vec::new(), Vec::new());
+        policies(&verdict, "\"", &mut policy);
+        let expected = r#""requests";q=10;w=60, "requests-60";q=10;w=60, "requests-1";q=10;w=1, "tokens";q=10;w=60"#;
+        assert_eq!(String::from_utf8(policy).unwrap(), expected);
+        states(&verdict, Timestamp::from_micros(0), "\"", &mut out);
+        assert!(String::from_utf8(out).unwrap().starts_with(r#""requests";r=9;t=1, "#));
+        assert_eq!(violated(&verdict), ["requests", "requests-60", "requests-1", "tokens"]);
+    }
+}
