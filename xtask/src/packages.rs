@@ -16,6 +16,7 @@ pub struct Needed {
 /// Everything that the suite starts: a line each.
 pub const NEEDED: &[Needed] = &[
     Needed { what: "PostgreSQL", package: "postgresql", find: || postgres_program("postgres") },
+    Needed { what: "Redis", package: "redis-server", find: || on_path("redis-server") },
     Needed { what: "nginx", package: "nginx-light", find: || on_path("nginx") },
 ];
 

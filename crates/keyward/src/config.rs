@@ -20,6 +20,7 @@ pub struct Settings {
     pub verify: VerifySettings,
     pub leaks: LeakSettings,
     pub caller_limits: CallerLimitSettings,
+    pub redis: RedisSettings,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -116,6 +117,31 @@ pub struct CallerLimitSettings {
     pub health_per_minute: u64,
 }
 
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisSettings {
+    pub url: String,
+    pub mode: RedisMode,
+    pub prefix: String,
+}
+
+impl std::fmt::Debug for RedisSettings {
+    /// The address may carry a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisSettings").field("mode", &self.mode).finish_non_exhaustive()
+    }
+}
+
+/// How nodes share limits through Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RedisMode {
+    /// A node takes slices of a budget.
+    Leased,
+    /// Every decision is one script.
+    Exact,
+}
+
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -148,7 +174,7 @@ pub struct Layers {
 }
 
 /// Settings whose value is never printed.
-const SECRETS: &[&str] = &["database.url", "keys.peppers", "keys.import_hmac_keys"];
+const SECRETS: &[&str] = &["database.url", "redis.url", "keys.peppers", "keys.import_hmac_keys"];
 
 impl Default for Layers {
     fn default() -> Self {

@@ -20,6 +20,7 @@ use crate::keys::keyspaces::Keyspaces;
 use crate::keys::peppers::Peppers;
 use crate::limits::Limits;
 use crate::limits::callers::CallerLimits;
+use crate::limits::shared::Shared;
 use crate::metrics::Metrics;
 use crate::reservations::Reservations;
 use crate::tasks::{self, Tasks, Work};
@@ -57,7 +58,8 @@ impl Keyward {
         keyspaces.ensure_default().await?;
         let peppers = Arc::new(Peppers::open(&ground, &settings.keys.peppers).await?);
         let metrics = Arc::new(Metrics::default());
-        let limits = Arc::new(Limits::new(ground.clone()));
+        let shared = Shared::new(&settings.redis, clock.clone(), ground.board.clone())?;
+        let limits = Arc::new(Limits::new(ground.clone(), shared));
         let verify = settings.verify.clone();
         let verifier =
             Verifier::open(ground.clone(), peppers.clone(), &settings.keys, verify, metrics.clone(), limits.clone());
@@ -111,6 +113,11 @@ impl Keyward {
     pub async fn is_ready(&self) -> bool {
         let answer = sql("SELECT 1 AS value").one::<(i64,)>(&self.ground.db);
         matches!(tokio::time::timeout(Duration::from_secs(2), answer).await, Ok(Ok(_)))
+    }
+
+    /// Nodes that serve from this database, this one included.
+    pub fn live_nodes(&self) -> u32 {
+        self.ground.board.live_nodes()
     }
 
     /// `sqlite` or `postgres`.

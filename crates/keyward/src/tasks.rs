@@ -40,6 +40,7 @@ impl Tasks {
         let (stop, stopped) = watch::channel(false);
         let mut running = vec![
             tokio::spawn(write(verifier, limits.clone(), flush_every, stopped.clone())),
+            tokio::spawn(share(limits.clone(), stopped.clone())),
             tokio::spawn(keep_times(plans, reservations, flush_every, stopped.clone())),
             tokio::spawn(sweep(ground.clone(), idempotency, limits, stopped.clone())),
         ];
@@ -90,6 +91,14 @@ async fn write(verifier: Arc<Verifier>, limits: Arc<Limits>, every: Duration, mu
         if last {
             return;
         }
+    }
+}
+
+/// Shares limits with other nodes.
+async fn share(limits: Arc<Limits>, mut stopped: watch::Receiver<bool>) {
+    tokio::select! {
+        () = limits.run() => {}
+        _ = stopped.changed() => {}
     }
 }
 

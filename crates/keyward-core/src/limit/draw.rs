@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use smallvec::SmallVec;
 
+use super::lease::{Lease, Slice};
 use super::window::{SlidingWindow, grain};
-use super::{LimitRule, Mode, QuotaRule, REQUESTS};
+use super::{LimitRule, Mode, QuotaRule, REQUESTS, WhenUnreachable};
 use crate::quota::{Calendar, QuotaCounter, QuotaUse};
 use crate::record::KeyRecord;
 use crate::route;
@@ -42,6 +43,8 @@ pub struct Counter {
 #[derive(Debug, Default)]
 pub struct Count {
     pub window: SlidingWindow,
+    /// This node's slice of a budget that nodes share.
+    pub lease: Lease,
     /// The highest percentage that was told since use was last below it; 101 once a call was refused.
     told: u8,
 }
@@ -86,6 +89,33 @@ pub struct Notice {
     /// The percentage that was reached; `None` when the limit refused for the first time.
     pub percent: Option<u8>,
     pub limit_value: u64,
+}
+
+/// How this node counts limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counting {
+    /// In its own windows, up to its share of the limit: one part in so many.
+    Local { share: u32 },
+    /// From slices of budgets that nodes share.
+    Leased,
+    /// Budgets are shared and cannot be reached: by each limit's own policy.
+    Unreachable { share: u32 },
+}
+
+/// What has to be fetched before a call can be decided.
+#[derive(Debug, Clone, Default)]
+pub struct Wanting {
+    /// The saved use of a quota.
+    pub quotas: bool,
+    /// New slices, by the place of the limit among those that are drawn on.
+    pub leases: SmallVec<[usize; 2]>,
+}
+
+impl Notice {
+    /// The limit refused.
+    pub fn hit(rule: &LimitRule) -> Self {
+        Self { limit: Some(rule.name.as_str().into()), percent: None, limit_value: rule.limit }
+    }
 }
 
 /// What was decided.
@@ -140,50 +170,59 @@ fn cost_of(rule: &LimitRule, asked: &Request<'_>) -> Option<u64> {
 }
 
 /// Decides about the limits and quotas of a call and, unless it is a dry run or refused, takes them all.
-/// `None` when the saved use of a quota has to be read first. `share` is the number of nodes that a limit is divided by.
+///
+/// # Errors
+/// When something has to be fetched first; then nothing was taken.
 pub fn draw(
     record: &KeyRecord,
     drawn: &[Drawn<'_>],
     asked: &Request<'_>,
     now: Timestamp,
-    share: u32,
-) -> Option<Decision> {
-    let share = u64::from(share.max(1));
-    let mut decision = Decision::default();
-    // Whoever needs two locks takes them in the order of the records: the same for every call.
+    counting: Counting,
+) -> Result<Decision, Wanting> {
+    // Whoever needs two locks takes them in the order of the counters' numbers: the same for every call.
     let mut order: SmallVec<[usize; 4]> = (0..drawn.len()).collect();
     order.sort_unstable_by_key(|index| drawn[*index].bound.counter.id);
     let mut counts: SmallVec<[Option<MutexGuard<'_, Count>>; 4]> = drawn.iter().map(|_| None).collect();
     for index in order {
         counts[index] = Some(drawn[index].bound.counter.lock());
     }
+    let mut counts: SmallVec<[MutexGuard<'_, Count>; 4]> = counts.into_iter().flatten().collect();
     let mut quotas: SmallVec<[(&Withheld, MutexGuard<'_, QuotaUse>); 2]> =
         record.quotas().map(|quota| (quota, quota.counter.lock())).collect();
 
-    for (draw, count) in drawn.iter().zip(&mut counts) {
-        let count = count.as_mut().expect("every drawn limit is locked");
-        decision.weigh(draw, count, now, share, asked.dry_run);
+    let (mut decision, mut wanting) = (Decision::default(), Wanting::default());
+    for (index, (draw, count)) in drawn.iter().zip(&mut counts).enumerate() {
+        match count.weigh(&draw.bound.rule, draw.cost, now, counting) {
+            Some(weight) => decision.note_limit(&draw.bound.rule, count, weight, asked.dry_run),
+            None => wanting.leases.push(index),
+        }
     }
     for (quota, used) in &quotas {
-        let bucket = used.bucket(now)?;
+        let Some(bucket) = used.bucket(now) else {
+            wanting.quotas = true;
+            continue;
+        };
         let left = quota.rule.limit.saturating_sub(used.used());
         if left < asked.cost {
             decision.refused = decision.refused.or(Some(Outcome::QuotaExceeded));
         }
         decision.note_quota(QuotaState { limit: quota.rule.limit, remaining: left, resets_at: bucket.end });
     }
-    if asked.dry_run || decision.refused.is_some() {
-        return Some(decision);
+    if wanting.quotas || !wanting.leases.is_empty() {
+        return Err(wanting);
     }
-    for ((draw, count), state) in drawn.iter().zip(&mut counts).zip(&mut decision.limits) {
-        let (count, rule) = (count.as_mut().expect("every drawn limit is locked"), &draw.bound.rule);
-        count.window.add(now.as_micros(), draw.cost, grain(rule.limit, rule.window_micros()));
+    if asked.dry_run || decision.refused.is_some() {
+        return Ok(decision);
+    }
+    for (index, (draw, count)) in drawn.iter().zip(&mut counts).enumerate() {
+        let (rule, state) = (&draw.bound.rule, &mut decision.limits[index]);
         state.remaining = state.remaining.saturating_sub(draw.cost);
-        state.reset_seconds = whole_seconds(count.window.until_next(rule.window_micros()));
-        decision.notices.extend(count.crossed(rule, (rule.limit / share).max(1), state.remaining));
+        count.take(rule, draw.cost, now, counting, state);
+        decision.notices.extend(count.crossed(rule, counting.limit(rule), state.remaining));
     }
     for (quota, used) in &mut quotas {
-        let bucket = used.bucket(now)?;
+        let Some(bucket) = used.bucket(now) else { continue };
         if used.add(bucket.start, asked.cost as i64) {
             decision.to_save.push(quota.counter.clone());
         }
@@ -192,33 +231,100 @@ pub fn draw(
     if let Some(state) = &mut decision.quota {
         state.remaining = state.remaining.saturating_sub(asked.cost);
     }
-    Some(decision)
+    Ok(decision)
+}
+
+impl Counting {
+    fn share(self) -> u64 {
+        match self {
+            Self::Leased => 1,
+            Self::Local { share } | Self::Unreachable { share } => u64::from(share.max(1)),
+        }
+    }
+
+    /// What this node may count of the limit.
+    fn limit(self, rule: &LimitRule) -> u64 {
+        (rule.limit / self.share()).max(1)
+    }
+
+    /// The policy of this limit while its budget cannot be reached.
+    fn policy(self, rule: &LimitRule) -> Option<WhenUnreachable> {
+        matches!(self, Self::Unreachable { .. }).then_some(rule.when_unreachable)
+    }
+
+    /// Whether this limit is counted from a slice. A shadow refuses nobody, so it is worth no trip.
+    fn leases(self, rule: &LimitRule) -> bool {
+        self == Self::Leased && rule.mode == Mode::Enforce
+    }
+}
+
+/// How a limit stands before the call.
+struct Weight {
+    fits: bool,
+    remaining: u64,
+    /// Microseconds until the call would fit, or until something is free again.
+    wait: i64,
+}
+
+impl Count {
+    /// Whether a refusal is the first since use was last below the limit.
+    pub fn is_first_hit(&mut self) -> bool {
+        std::mem::replace(&mut self.told, HIT) != HIT
+    }
+
+    /// `None` when a slice has to be fetched first.
+    fn weigh(&mut self, rule: &LimitRule, cost: u64, now: Timestamp, counting: Counting) -> Option<Weight> {
+        let (limit, window, now) = (counting.limit(rule), rule.window_micros(), now.as_micros());
+        match counting.policy(rule) {
+            Some(WhenUnreachable::Open) => return Some(Weight { fits: true, remaining: limit, wait: 0 }),
+            Some(WhenUnreachable::Closed) => return Some(Weight { fits: false, remaining: 0, wait: 1 }),
+            Some(WhenUnreachable::LocalShare) | None => {}
+        }
+        if counting.leases(rule) {
+            return match self.lease.weigh(cost, now) {
+                Slice::Enough { left } => {
+                    Some(Weight { fits: true, remaining: left.min(limit), wait: self.lease.wait(now) })
+                }
+                Slice::Spent { wait } => Some(Weight { fits: false, remaining: 0, wait }),
+                Slice::Wanting => None,
+            };
+        }
+        let ceiling = (rule.ceiling() / counting.share()).max(1);
+        let used = self.window.used(now, window);
+        let fits = used.saturating_add(cost) <= ceiling;
+        let wait = if fits {
+            self.window.until_next(window)
+        } else {
+            self.window.wait(window, ceiling, cost).unwrap_or(window)
+        };
+        Some(Weight { fits, remaining: limit.saturating_sub(used), wait })
+    }
+
+    /// Counts what fits.
+    fn take(&mut self, rule: &LimitRule, cost: u64, now: Timestamp, counting: Counting, state: &mut LimitState) {
+        if counting.policy(rule) == Some(WhenUnreachable::Open) {
+            return;
+        }
+        if counting.leases(rule) {
+            self.lease.take(cost);
+            return;
+        }
+        let window = rule.window_micros();
+        self.window.add(now.as_micros(), cost, grain(rule.limit, window));
+        state.reset_seconds = whole_seconds(self.window.until_next(window));
+    }
 }
 
 impl Decision {
-    fn weigh(&mut self, draw: &Drawn<'_>, count: &mut Count, now: Timestamp, share: u64, dry_run: bool) {
-        let (rule, window) = (&draw.bound.rule, draw.bound.rule.window_micros());
-        let (limit, ceiling) = ((rule.limit / share).max(1), (rule.ceiling() / share).max(1));
-        let used = count.window.used(now.as_micros(), window);
-        let fits = used.saturating_add(draw.cost) <= ceiling;
+    fn note_limit(&mut self, rule: &Arc<LimitRule>, count: &mut Count, weight: Weight, dry_run: bool) {
+        let Weight { fits, remaining, wait } = weight;
         let refused = !fits && rule.mode == Mode::Enforce;
-        let wait = if fits {
-            count.window.until_next(window)
-        } else {
-            count.window.wait(window, ceiling, draw.cost).unwrap_or(window)
-        };
         if refused {
             self.refused = Some(Outcome::RateLimited);
         }
-        if !fits && !dry_run && count.told != HIT {
-            count.told = HIT;
-            self.notices.push(Notice {
-                limit: Some(rule.name.as_str().into()),
-                percent: None,
-                limit_value: rule.limit,
-            });
+        if !fits && !dry_run && count.is_first_hit() {
+            self.notices.push(Notice::hit(rule));
         }
-        let remaining = limit.saturating_sub(used);
         self.limits.push(LimitState { rule: rule.clone(), remaining, reset_seconds: whole_seconds(wait), refused });
     }
 
@@ -256,6 +362,6 @@ fn crossed_quota(rule: &QuotaRule, used: &mut QuotaUse) -> Option<Notice> {
 }
 
 /// Microseconds as whole seconds, rounded up.
-fn whole_seconds(micros: i64) -> u64 {
+pub fn whole_seconds(micros: i64) -> u64 {
     u64::try_from(micros).unwrap_or(0).div_ceil(1_000_000)
 }

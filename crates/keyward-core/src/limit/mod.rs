@@ -2,11 +2,16 @@
 //! limit, `draw` decides about all limits of a call together. Where the counters live is the platform's affair.
 
 mod draw;
+mod lease;
 mod window;
 
 use serde::{Deserialize, Serialize};
 
-pub use draw::{Bound, Counter, Decision, Drawn, LimitState, Notice, QuotaState, Withheld, applicable, draw};
+pub use draw::{
+    Bound, Count, Counter, Counting, Decision, Drawn, LimitState, Notice, QuotaState, Wanting, Withheld, applicable,
+    draw, whole_seconds,
+};
+pub use lease::{Grant, Lease, Settlement};
 pub use window::{SlidingWindow, grain};
 
 /// So many per sliding window, under a name that calls can refer to.

@@ -21,6 +21,9 @@ pub struct ServeArgs {
     /// Address and port to listen on.
     #[arg(long, env = "KEYWARD_LISTEN")]
     listen: Option<String>,
+    /// Redis through which nodes share limits, e.g. redis://localhost:6379.
+    #[arg(long)]
+    redis_url: Option<String>,
 }
 
 pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
@@ -28,8 +31,11 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     if let Some(listen) = &args.listen {
         layers.flag("server.listen", listen.as_str());
     }
+    if let Some(url) = &args.redis_url {
+        layers.flag("redis.url", url.as_str());
+    }
     let settings = layers.resolve()?;
-    start_log(&settings);
+    start_log(&settings)?;
     let listeners = Listeners::bind(&settings.server).await?;
     let app = Arc::new(App::new(Keyward::open(settings, Clock::System).await?)?);
     let address = listeners.main.local_addr()?;
@@ -41,19 +47,22 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
 }
 
 /// Lines for people on a terminal, JSON lines for machines, to standard error.
-fn start_log(settings: &Settings) {
+fn start_log(settings: &Settings) -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_env("KEYWARD_LOG").unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
+    let terminal = std::io::stderr().is_terminal();
     let people = match settings.server.log_format.as_str() {
         "text" => true,
         "json" => false,
-        _ => std::io::stderr().is_terminal(),
+        "auto" => terminal,
+        other => anyhow::bail!("server.log_format is {other:?}; it must be auto, json or text"),
     };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if people {
-        log.with_target(false).init();
+        log.with_target(false).with_ansi(terminal && std::env::var_os("NO_COLOR").is_none()).init();
     } else {
         log.json().flatten_event(true).init();
     }
+    Ok(())
 }
 
 /// Says what a person does next: set up, or where to look. A closed standard output does not end the server.

@@ -19,7 +19,7 @@ async fn limited_key(node: &Node, limits: Value) -> Value {
     json!({ "key": key["key"] })
 }
 
-fn limit_of<'a>(answer: &'a Answer, limit: u64) -> &'a Value {
+fn limit_of(answer: &Answer, limit: u64) -> &Value {
     let limits = answer.json["limits"].as_array().expect("limits");
     limits.iter().find(|state| state["limit"] == limit).expect("the limit is listed")
 }

@@ -21,4 +21,5 @@ mod plans;
 mod reservations;
 mod security;
 mod settings;
+mod shared_limits;
 mod support;

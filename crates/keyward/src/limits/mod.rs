@@ -6,18 +6,22 @@
 pub mod callers;
 mod counters;
 mod save;
+pub(crate) mod shared;
 mod sql;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use keyward_core::id::{self, Id};
-use keyward_core::limit::{self, Decision, LimitRule, MAX_RULES, Notice};
+use keyward_core::limit::{self, Counting, Decision, LimitRule, MAX_RULES, Notice, QuotaState, Wanting};
+use keyward_core::problem::Code;
 use keyward_core::quota::QuotaCounter;
 use keyward_core::record::KeyRecord;
 use keyward_core::time::Timestamp;
 use keyward_core::verdict::Request;
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::audit::{Audit, Event, EventType};
 use crate::context::Context;
@@ -25,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::ground::Ground;
 
 pub(crate) use counters::{Counters, Holder};
+use shared::Shared;
 
 /// Most notices that are held between two flushes; a node that refuses more tells the number.
 const MAX_NOTICES: usize = 1_000;
@@ -34,6 +39,8 @@ pub struct Limits {
     ground: Ground,
     audit: Audit,
     pub(crate) counters: Counters,
+    /// What nodes share, where Redis is set.
+    shared: Option<Shared>,
     /// Quotas that have something to be saved.
     dirty: Mutex<Vec<Arc<QuotaCounter>>>,
     /// Held while quotas are read or saved, so that neither overtakes the other.
@@ -54,19 +61,33 @@ pub(crate) enum Drawn {
     Decided(Decision),
     /// The call names a limit, by index, that nobody has set.
     Unknown(usize),
-    /// The saved use of a quota has to be read first.
-    NotLoaded,
+    /// Something has to be fetched first: `Limits::draw_slowly` does.
+    Slow,
 }
 
+/// How long the first connection to Redis may take without being told of.
+const START: Duration = Duration::from_secs(1);
+/// A slice that was fetched may be used up by others before the call comes to it.
+const MAX_TRIES: usize = 100;
+
 impl Limits {
-    pub(crate) fn new(ground: Ground) -> Self {
+    pub(crate) fn new(ground: Ground, shared: Option<Shared>) -> Self {
         Self {
             audit: Audit { ground: ground.clone() },
             ground,
             counters: Counters::default(),
+            shared,
             dirty: Mutex::default(),
             storing: tokio::sync::Mutex::default(),
             notices: Mutex::default(),
+        }
+    }
+
+    /// How limits are counted now; `None`: each decision is Redis's.
+    fn counting(&self) -> Option<Counting> {
+        match &self.shared {
+            Some(shared) => shared.counting(),
+            None => Some(Counting::Local { share: self.ground.board.live_nodes() }),
         }
     }
 
@@ -76,11 +97,121 @@ impl Limits {
             Ok(drawn) => drawn,
             Err(unknown) => return Drawn::Unknown(unknown),
         };
-        match limit::draw(record, &drawn, asked, now, self.ground.board.live_nodes()) {
-            None => Drawn::NotLoaded,
-            Some(decision) => {
+        let Some(counting) = self.counting() else { return Drawn::Slow };
+        match limit::draw(record, &drawn, asked, now, counting) {
+            Err(_) => Drawn::Slow,
+            Ok(decision) => {
                 self.follow_up(&decision, record, now);
                 Drawn::Decided(decision)
+            }
+        }
+    }
+
+    /// The same where something has to be fetched: the saved use of a quota, a slice of a shared budget, or the whole
+    /// decision.
+    pub(crate) async fn draw_slowly(&self, record: &KeyRecord, asked: &Request<'_>, now: Timestamp) -> Result<Drawn> {
+        let drawn = match limit::applicable(record, asked) {
+            Ok(drawn) => drawn,
+            Err(unknown) => return Ok(Drawn::Unknown(unknown)),
+        };
+        for _ in 0..MAX_TRIES {
+            let Some(counting) = self.counting() else {
+                match self.draw_exactly(record, &drawn, asked, now).await? {
+                    Some(decision) => return Ok(Drawn::Decided(decision)),
+                    None => continue,
+                }
+            };
+            match limit::draw(record, &drawn, asked, now, counting) {
+                Ok(decision) => {
+                    self.follow_up(&decision, record, now);
+                    return Ok(Drawn::Decided(decision));
+                }
+                Err(wanting) => self.fetch(record, &drawn, &wanting, now).await?,
+            }
+        }
+        // Others were faster each time.
+        Err(Error::new(Code::Overloaded, Code::Overloaded.meaning()))
+    }
+
+    async fn fetch(
+        &self,
+        record: &KeyRecord,
+        drawn: &[limit::Drawn<'_>],
+        wanting: &Wanting,
+        now: Timestamp,
+    ) -> Result<()> {
+        if wanting.quotas {
+            self.load(record, now).await?;
+        }
+        if let Some(shared) = self.shared.as_ref().filter(|_| !wanting.leases.is_empty()) {
+            let slices = wanting.leases.iter().map(|index| (drawn[*index].bound.clone(), drawn[*index].cost));
+            shared.fetch_slices(slices).await;
+        }
+        Ok(())
+    }
+
+    /// One script decides about the limits. The quotas are taken first and given back when it refuses.
+    async fn draw_exactly(
+        &self,
+        record: &KeyRecord,
+        drawn: &[limit::Drawn<'_>],
+        asked: &Request<'_>,
+        now: Timestamp,
+    ) -> Result<Option<Decision>> {
+        let quotas = match limit::draw(record, &[], asked, now, Counting::Local { share: 1 }) {
+            Ok(decision) => decision,
+            Err(wanting) => return self.fetch(record, drawn, &wanting, now).await.map(|()| None),
+        };
+        let looks = asked.dry_run || quotas.refused.is_some();
+        let Some(shared) = &self.shared else { return Ok(None) };
+        let decided = shared.decide(drawn, looks).await;
+        let refused = decided.as_ref().is_none_or(|decision| decision.refused.is_some());
+        if refused && !looks {
+            self.give_back_quotas(record, asked.cost, now);
+        }
+        let Some(mut decision) = decided else { return Ok(None) };
+        decision.quota = quotas.quota;
+        if decision.refused.is_none() {
+            decision.refused = quotas.refused;
+            decision.notices.extend(quotas.notices);
+        } else if !looks {
+            decision.quota = quotas.quota.map(|state| QuotaState { remaining: state.remaining + asked.cost, ..state });
+        }
+        decision.to_save = quotas.to_save;
+        self.follow_up(&decision, record, now);
+        Ok(Some(decision))
+    }
+
+    fn give_back_quotas(&self, record: &KeyRecord, cost: u64, now: Timestamp) {
+        for quota in record.quotas() {
+            self.adjust(quota.counter.subject, quota.counter.unit, quota.calendar.bucket(now).start, -(cost as i64));
+        }
+    }
+
+    /// Works beside the requests where limits are shared: keeps the connection, fetches slices, and writes down when
+    /// Redis goes away and comes back (statement B-07). Never returns.
+    pub(crate) async fn run(&self) {
+        let Some(shared) = &self.shared else { return std::future::pending().await };
+        tokio::join!(shared.run(), self.watch(shared.states()));
+    }
+
+    async fn watch(&self, mut states: watch::Receiver<bool>) {
+        let context = Context::system("limits");
+        // That Redis is reached at the start is no news; that it is not, is.
+        let mut known = true;
+        let _ = tokio::time::timeout(START, states.wait_for(|reachable| *reachable)).await;
+        loop {
+            let reachable = *states.borrow_and_update();
+            if reachable != known {
+                let action = if reachable { "limit_store_restored" } else { "limit_store_unreachable" };
+                let event = Event::new(EventType::System, action, "instance", "redis");
+                if let Err(error) = self.audit.note(&context, event).await {
+                    tracing::error!(%error, "the state of Redis could not be noted");
+                }
+                known = reachable;
+            }
+            if states.changed().await.is_err() {
+                return;
             }
         }
     }
@@ -109,7 +240,10 @@ impl Limits {
         now: Timestamp,
         back: i64,
     ) {
-        let Some(counter) = self.counters.find_limit(number).filter(|_| back != 0) else { return };
+        if back == 0 || self.shared.is_some() {
+            return;
+        }
+        let Some(counter) = self.counters.find_limit(number) else { return };
         let window = window_seconds as i64 * 1_000_000;
         let mut count = counter.lock();
         if back > 0 {

@@ -210,34 +210,67 @@ impl Verifier {
         Some(if reach.includes(record.tenant.id) { Ok(record) } else { Err(Outcome::NotFound) })
     }
 
-    /// Judges a found key, takes its limits, counts it, and notes its use. `None` when the saved use of a quota has
-    /// to be read first; then nothing was done.
+    /// Judges a found key, takes its limits, counts it, and notes its use. `None` when something has to be fetched
+    /// first; then nothing was done.
     fn conclude(&self, record: &Arc<KeyRecord>, request: &Request<'_>, now: Timestamp) -> Option<Verdict> {
-        let mut request = *request;
-        // Only keys that have such a rule pay for the look-up.
-        if record.rules.as_ref().is_some_and(|rules| !rules.countries.is_empty()) {
-            request.country = request.country.or_else(|| self.countries.of(request.ip?));
-        }
-        let request = &request;
-        let mut verdict = Verdict::of(verdict::judge(record, request, now), record.clone());
-        if request.dry_run {
-            verdict.checks = verdict::explain(record, request, now);
-        }
+        let request = &self.with_country(record, request);
+        let verdict = judge(record, request, now);
         // Limits are taken once every rule has passed; a dry run only looks at them.
-        if verdict.is_valid() || request.dry_run {
-            match self.limits.draw(record, request, now) {
-                Drawn::Decided(decision) => verdict.limited(decision, request.dry_run),
-                Drawn::Unknown(index) => {
-                    verdict.unknown_limit = Some(index);
-                    return Some(verdict);
-                }
-                Drawn::NotLoaded => return None,
+        if !verdict.is_valid() && !request.dry_run {
+            self.note(&verdict, record, request, now);
+            return Some(verdict);
+        }
+        match self.limits.draw(record, request, now) {
+            Drawn::Slow => None,
+            drawn => Some(self.settle(verdict, drawn, record, request, now)),
+        }
+    }
+
+    /// The way of a call whose limits cannot be decided from memory.
+    #[cold]
+    async fn conclude_slowly(
+        &self,
+        record: Arc<KeyRecord>,
+        request: &Request<'_>,
+        now: Timestamp,
+    ) -> Result<Verdict, CannotJudge> {
+        let request = &self.with_country(&record, request);
+        let drawn = self.limits.draw_slowly(&record, request, now).await.map_err(|error| {
+            self.metrics.unjudged.inc();
+            CannotJudge(Box::new(error))
+        })?;
+        Ok(self.settle(judge(&record, request, now), drawn, &record, request, now))
+    }
+
+    fn settle(
+        &self,
+        mut verdict: Verdict,
+        drawn: Drawn,
+        record: &KeyRecord,
+        request: &Request<'_>,
+        now: Timestamp,
+    ) -> Verdict {
+        match drawn {
+            Drawn::Decided(decision) => verdict.limited(decision, request.dry_run),
+            Drawn::Unknown(index) => {
+                verdict.unknown_limit = Some(index);
+                return verdict;
             }
+            Drawn::Slow => {}
         }
         if !request.dry_run {
             self.note(&verdict, record, request, now);
         }
-        Some(verdict)
+        verdict
+    }
+
+    /// Only keys that have such a rule pay for the look-up.
+    fn with_country<'a>(&self, record: &KeyRecord, request: &Request<'a>) -> Request<'a> {
+        let mut request = *request;
+        if record.rules.as_ref().is_some_and(|rules| !rules.countries.is_empty()) {
+            request.country = request.country.or_else(|| self.countries.of(request.ip?));
+        }
+        request
     }
 
     fn note(&self, verdict: &Verdict, record: &KeyRecord, request: &Request<'_>, now: Timestamp) {
@@ -247,27 +280,6 @@ impl Verifier {
         } else {
             self.journal.note_refusal(verdict.outcome, Some(record), None, request.ip, now);
         }
-    }
-
-    /// The way of the first call that draws on a quota in its period.
-    #[cold]
-    async fn conclude_cold(
-        &self,
-        record: Arc<KeyRecord>,
-        request: &Request<'_>,
-        now: Timestamp,
-    ) -> Result<Verdict, CannotJudge> {
-        // A period may end while its use is being read; twice in a row it does not.
-        for _ in 0..3 {
-            if let Some(verdict) = self.conclude(&record, request, now) {
-                return Ok(verdict);
-            }
-            self.limits.load(&record, now).await.map_err(|error| {
-                self.metrics.unjudged.inc();
-                CannotJudge(Box::new(error))
-            })?;
-        }
-        Err(CannotJudge("the use of a quota could not be read".into()))
     }
 
     fn conclude_unknown(&self, outcome: Outcome, presented: &str, request: &Request<'_>, now: Timestamp) -> Verdict {
@@ -311,7 +323,7 @@ impl Verifier {
             Ok(record) => match self.conclude(&record, request, now) {
                 Some(verdict) => verdict,
                 // Boxed, so that the common way does not carry it.
-                None => Box::pin(self.conclude_cold(record, request, now)).await?,
+                None => Box::pin(self.conclude_slowly(record, request, now)).await?,
             },
             Err(outcome) => self.conclude_unknown(outcome, presented, request, now),
         })
@@ -321,6 +333,15 @@ impl Verifier {
     pub fn remembered_count(&self) -> usize {
         self.known.len()
     }
+}
+
+/// The verdict before any limit was asked.
+fn judge(record: &Arc<KeyRecord>, request: &Request<'_>, now: Timestamp) -> Verdict {
+    let mut verdict = Verdict::of(verdict::judge(record, request, now), record.clone());
+    if request.dry_run {
+        verdict.checks = verdict::explain(record, request, now);
+    }
+    verdict
 }
 
 impl Verify for Verifier {

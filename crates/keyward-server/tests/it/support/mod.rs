@@ -4,6 +4,7 @@ mod http;
 pub mod nginx;
 pub mod postgres;
 pub mod proxy;
+pub mod redis;
 
 use std::path::PathBuf;
 use std::sync::Arc;
