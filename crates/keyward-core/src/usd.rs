@@ -33,6 +33,12 @@ impl Usd {
         Self(nanos)
     }
 
+    /// Stays at the highest amount, 9,223,372,036 dollars, instead of running over.
+    #[must_use]
+    pub const fn saturating_add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
     /// Billionths of a dollar.
     pub const fn as_nanos(self) -> i64 {
         self.0

@@ -19,6 +19,7 @@ pub struct Settings {
     pub keys: KeySettings,
     pub verify: VerifySettings,
     pub leaks: LeakSettings,
+    pub usage: UsageSettings,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -98,6 +99,28 @@ pub enum LeakPolicy {
     Disable,
     Rotate,
     Notify,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UsageSettings {
+    pub metering: Metering,
+    pub flush_millis: u64,
+    pub record_retention_days: u32,
+    pub minute_retention_days: u32,
+    pub hour_retention_days: u32,
+    pub day_retention_days: u32,
+    pub month_retention_days: u32,
+}
+
+/// When a verification is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metering {
+    /// After its answer, with many others.
+    Behind,
+    /// Before its answer, with those that came at the same time.
+    Strict,
 }
 
 /// Where a value came from.

@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod page;
 mod platform;
 pub mod tasks;
+pub mod usage;
 pub mod verify;
 
 pub use error::{Error, Result};

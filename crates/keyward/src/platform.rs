@@ -20,6 +20,7 @@ use crate::keys::keyspaces::Keyspaces;
 use crate::keys::peppers::Peppers;
 use crate::metrics::Metrics;
 use crate::tasks::Tasks;
+use crate::usage::Usage;
 use crate::verify::Verifier;
 
 /// One node of Keyward.
@@ -34,6 +35,7 @@ pub struct Keyward {
     pub keys: Keys,
     pub audit: Audit,
     pub idempotency: Idempotency,
+    pub usage: Usage,
     pub verifier: Arc<Verifier>,
     pub metrics: Arc<Metrics>,
     ground: Ground,
@@ -51,8 +53,15 @@ impl Keyward {
         keyspaces.ensure_default().await?;
         let peppers = Arc::new(Peppers::open(&ground, &settings.keys.peppers).await?);
         let metrics = Arc::new(Metrics::default());
-        let verifier =
-            Verifier::open(ground.clone(), peppers.clone(), &settings.keys, settings.verify.clone(), metrics.clone());
+        let usage = Usage::new(ground.clone(), settings.usage.clone(), metrics.clone());
+        let verifier = Verifier::open(
+            ground.clone(),
+            peppers.clone(),
+            &settings.keys,
+            settings.verify.clone(),
+            metrics.clone(),
+            usage.meter(),
+        );
         let verifier = Arc::new(verifier.await?);
         Ok(Self {
             organizations: Organizations { ground: ground.clone() },
@@ -63,6 +72,7 @@ impl Keyward {
             keys: Keys::new(ground.clone(), peppers, &settings, verifier.clone()),
             audit: Audit { ground: ground.clone() },
             idempotency: Idempotency { ground: ground.clone() },
+            usage,
             verifier,
             metrics,
             settings,
@@ -75,8 +85,10 @@ impl Keyward {
     pub async fn start_tasks(&self) -> Result<Tasks> {
         let stale_bound = Duration::from_millis(self.settings.verify.stale_bound_millis);
         let flush_every = Duration::from_millis(self.settings.verify.flush_millis.max(10));
-        Tasks::start(self.ground.clone(), self.verifier.clone(), self.idempotency.clone(), flush_every, stale_bound)
-            .await
+        let meter_every = Duration::from_millis(self.settings.usage.flush_millis.max(10));
+        let usage = (self.usage.clone(), meter_every);
+        let verifier = (self.verifier.clone(), flush_every);
+        Tasks::start(self.ground.clone(), verifier, usage, self.idempotency.clone(), stale_bound).await
     }
 
     /// Whether the database answers.

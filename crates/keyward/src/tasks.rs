@@ -11,6 +11,7 @@ use crate::announce::nodes::{self, Follower, Hint};
 use crate::error::Result;
 use crate::ground::Ground;
 use crate::idempotency::Idempotency;
+use crate::usage::Usage;
 use crate::verify::Verifier;
 
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
@@ -24,15 +25,16 @@ pub struct Tasks {
 impl Tasks {
     pub(crate) async fn start(
         ground: Ground,
-        verifier: Arc<Verifier>,
+        (verifier, flush_every): (Arc<Verifier>, Duration),
+        (usage, meter_every): (Usage, Duration),
         idempotency: Idempotency,
-        flush_every: Duration,
         stale_bound: Duration,
     ) -> Result<Self> {
         let (stop, stopped) = watch::channel(false);
         let mut running = vec![
             tokio::spawn(flush(verifier, flush_every, stopped.clone())),
-            tokio::spawn(sweep(ground.clone(), idempotency, stopped.clone())),
+            tokio::spawn(meter(usage.clone(), meter_every, stopped.clone())),
+            tokio::spawn(sweep(ground.clone(), idempotency, usage, stopped.clone())),
         ];
         if ground.db.is_postgres() {
             let follower = Follower::join(ground.clone(), stale_bound).await?;
@@ -71,6 +73,25 @@ async fn flush(verifier: Arc<Verifier>, every: Duration, mut stopped: watch::Rec
     }
 }
 
+/// Writes the counts of verifications.
+async fn meter(usage: Usage, every: Duration, mut stopped: watch::Receiver<bool>) {
+    let mut timer = interval(every);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let last = tokio::select! {
+            _ = timer.tick() => false,
+            () = usage.flush_wanted() => false,
+            _ = stopped.changed() => true,
+        };
+        if let Err(error) = usage.flush().await {
+            tracing::warn!(%error, "counts of verifications could not be written; they are kept");
+        }
+        if last {
+            return;
+        }
+    }
+}
+
 /// Re-reads what other nodes announced, several times within the bound, at once when told.
 async fn follow(ground: Ground, mut follower: Follower, stale_bound: Duration, mut stopped: watch::Receiver<bool>) {
     let mut timer = interval(stale_bound / 4);
@@ -101,14 +122,14 @@ async fn follow(ground: Ground, mut follower: Follower, stale_bound: Duration, m
 }
 
 /// Drops what is out of date.
-async fn sweep(ground: Ground, idempotency: Idempotency, mut stopped: watch::Receiver<bool>) {
+async fn sweep(ground: Ground, idempotency: Idempotency, usage: Usage, mut stopped: watch::Receiver<bool>) {
     let mut timer = interval(SWEEP_EVERY);
     loop {
         tokio::select! {
             _ = timer.tick() => {}
             _ = stopped.changed() => return,
         }
-        for swept in [idempotency.forget().await, nodes::forget(&ground).await] {
+        for swept in [idempotency.forget().await, nodes::forget(&ground).await, usage.forget().await] {
             if let Err(error) = swept {
                 tracing::warn!(%error, "a sweep failed");
             }

@@ -9,6 +9,7 @@ pub const STEPS: &[&[&str]] = &[
     &["error", "config", "db", "page", "context", "metrics"],
     &["ground", "announce", "audit", "change"],
     &["idempotency", "accounts"],
+    &["usage"],
     &["keys", "verify"],
     &["tasks"],
     // The whole, as the root exports it.

@@ -13,7 +13,7 @@ mod page;
 mod plans;
 mod probes;
 pub mod route;
-
+mod usage;
 mod verify;
 
 use axum::Router;
@@ -32,6 +32,7 @@ pub fn routes() -> Vec<Route> {
         keyspaces::routes(),
         organizations::routes(),
         plans::routes(),
+        usage::routes(),
         audit::routes(),
         introspect::routes(),
         probes::routes(),

@@ -20,6 +20,9 @@ pub enum Access {
     Open(&'static str),
 }
 
+/// Routes of one organization: they stand under `/v1` and under `/v1/organizations/{org}`.
+const SCOPED: [&str; 4] = ["/api-keys", "/leaked-keys", "/audit-events", "/usage"];
+
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
 /// One route and everything that is told about it.
@@ -47,8 +50,7 @@ impl Route {
         summary: &'static str,
         handler: MethodRouter<SharedApp>,
     ) -> Self {
-        let scoped =
-            path.starts_with("/api-keys") || path.starts_with("/leaked-keys") || path.starts_with("/audit-events");
+        let scoped = SCOPED.iter().any(|start| path.starts_with(start));
         Self { method, path, access, summary, scoped, takes: None, status: 200, answers: None, query: None, handler }
     }
 

@@ -32,7 +32,7 @@ macro_rules! pair {
 }
 
 /// In order; a step that was released is never changed.
-const STEPS: &[Step] = &[shared!("0001_foundation"), pair!("0002_nodes")];
+const STEPS: &[Step] = &[shared!("0001_foundation"), pair!("0002_nodes"), shared!("0004_usage")];
 
 /// The types of the shared text and what each database calls them.
 const TYPES: &[(&str, &str, &str)] = &[
@@ -42,6 +42,8 @@ const TYPES: &[(&str, &str, &str)] = &[
     ("{bytes}", "BLOB", "bytea"),
     ("{int}", "INTEGER", "bigint"),
     ("{bool}", "INTEGER", "boolean"),
+    ("{word}", "TEXT", "text COLLATE \"C\""),
+    ("{by_block}", "", "USING brin"),
     ("{strict}", "STRICT", ""),
 ];
 

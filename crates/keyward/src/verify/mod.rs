@@ -25,6 +25,7 @@ use crate::config::{KeySettings, VerifySettings, WhenUnreachable};
 use crate::ground::Ground;
 use crate::keys::peppers::Peppers;
 use crate::metrics::Metrics;
+use crate::usage::meter::Meter;
 use country::Countries;
 use journal::Journal;
 use load::Tenants;
@@ -71,6 +72,7 @@ pub struct Verifier {
     countries: Countries,
     slow_hashes: Semaphore,
     journal: Journal,
+    meter: Arc<Meter>,
 }
 
 impl Verifier {
@@ -80,6 +82,7 @@ impl Verifier {
         keys: &KeySettings,
         settings: VerifySettings,
         metrics: Arc<Metrics>,
+        meter: Arc<Meter>,
     ) -> crate::Result<Self> {
         let cache = |entries: usize| {
             Cache::with(
@@ -107,6 +110,7 @@ impl Verifier {
             slow_hashes: Semaphore::new(settings.slow_hashes.max(1)),
             countries: Countries::open(&settings.country_database)?,
             journal: Journal::new(keys.last_used_resolution_seconds),
+            meter,
             settings,
             ground,
         };
@@ -221,6 +225,7 @@ impl Verifier {
             return Verdict { outcome, record: Some(record), checks };
         }
         self.metrics.count(outcome);
+        self.meter.count(&record, outcome, request, now);
         if outcome.is_valid() {
             self.journal.note_use(&record, request.ip, now);
         } else {
@@ -232,6 +237,7 @@ impl Verifier {
     fn conclude_unknown(&self, outcome: Outcome, presented: &str, request: &Request<'_>, now: Timestamp) -> Verdict {
         if !request.dry_run {
             self.metrics.count(outcome);
+            self.meter.count_unknown(outcome, now);
             self.journal.note_refusal(outcome, None, Some(presented), request.ip, now);
         }
         Verdict::unknown(outcome, request.dry_run)
@@ -268,9 +274,11 @@ impl Verifier {
 impl Verify for Verifier {
     async fn verify(&self, presented: &str, request: &Request<'_>) -> Result<Verdict, CannotJudge> {
         let now = self.ground.now();
-        Ok(match self.find(presented, request.reach, now).await? {
+        let verdict = match self.find(presented, request.reach, now).await? {
             Ok(record) => self.conclude(record, request, now),
             Err(outcome) => self.conclude_unknown(outcome, presented, request, now),
-        })
+        };
+        self.meter.settle().await.map_err(|error| CannotJudge(Box::new(error)))?;
+        Ok(verdict)
     }
 }
