@@ -18,3 +18,4 @@ mod peppers;
 mod security;
 mod settings;
 mod support;
+mod usage;

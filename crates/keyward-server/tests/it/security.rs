@@ -29,6 +29,9 @@ fn body_for(path: &str, victim: &str) -> Value {
         "/api-keys/import" => json!({ "items": [{ "name": "x", "hash": sha256_hex("x"), "algorithm": "sha256" }] }),
         "/api-keys/revoke-all" => json!({ "confirm": true }),
         "/leaked-keys" => json!({ "key": victim }),
+        "/usage" => {
+            json!({ "records": [{ "id": "x", "key_id": victim, "endpoint": "/x", "method": "GET", "status": 200 }] })
+        }
         "/v1/organizations/{id}" => json!({ "name": "x" }),
         _ => json!({}),
     }
@@ -45,7 +48,7 @@ fn without_request_id(answer: &Answer) -> String {
 }
 
 /// Somebody with a role in an organization, and their service key with everything that a key can hold.
-async fn member(node: &Node, email: &str, organization: &str, role: Role) -> (Id<id::User>, String) {
+pub async fn member(node: &Node, email: &str, organization: &str, role: Role) -> (Id<id::User>, String) {
     let (keyward, system) = (&node.app.keyward, Context::system("test"));
     let organization: Id<id::Organization> = organization.parse().unwrap();
     let person = keyward.people.create(&system, email, email).await.unwrap();
