@@ -27,9 +27,13 @@ impl Api {
 
     /// Waits where the server says that it is asked too often.
     pub fn post(&self, path: &str, body: &Value) -> Result<Value> {
-        let text = body.to_string();
+        self.post_text(path, &body.to_string())
+    }
+
+    /// The same with a body that is written already.
+    pub fn post_text(&self, path: &str, text: &str) -> Result<Value> {
         loop {
-            let (head, answer) = self.call("POST", path, &text)?;
+            let (head, answer) = self.call("POST", path, text)?;
             match (head.status, head.retry_after_seconds) {
                 (200 | 201, _) => return serde_json::from_str(&answer).context("the answer is not JSON"),
                 (429, Some(seconds)) => std::thread::sleep(Duration::from_secs(seconds.clamp(1, 60))),

@@ -33,7 +33,8 @@ pub struct Instance {
     program: PathBuf,
     server: Server,
     pub api: Api,
-    organization: String,
+    pub organization: String,
+    database_url: Option<String>,
     /// Last, so that the server has stopped when it is removed.
     folder: TempDir,
 }
@@ -45,17 +46,24 @@ struct SetUp {
 }
 
 impl Instance {
+    /// On SQLite in a temporary folder.
     pub fn set_up(program: &Path) -> Result<Self> {
+        Self::set_up_on(program, None)
+    }
+
+    /// On an empty PostgreSQL database where one is given.
+    pub fn set_up_on(program: &Path, database_url: Option<&str>) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("keyward-bench-").tempdir()?;
         let mut command = Command::new(program);
         command.args(["setup", "--email", "bench@example.com", "--organization", "Bench", "--json", "--data-dir"]);
-        let output = command.arg(folder.path()).stderr(Stdio::inherit()).output();
+        command.arg(folder.path()).args(database_flag(database_url));
+        let output = command.stderr(Stdio::inherit()).output();
         let output = output.with_context(|| format!("cannot start {}", program.display()))?;
         ensure!(output.status.success(), "keyward setup failed: {}", output.status);
         let SetUp { service_key } =
             serde_json::from_slice(&output.stdout).context("keyward setup printed something else")?;
 
-        let (server, address) = serve(program, folder.path())?;
+        let (server, address) = serve(program, folder.path(), database_url)?;
         let api = Api { address, service_key };
         let plan = json!({
             "name": "bench", "key_limit": 20_000_000, "requests_per_minute": 1_000_000_000_000u64,
@@ -66,7 +74,8 @@ impl Instance {
             json!({"name": "Measured", "slug": "measured", "email": "measured@example.com", "plan": "bench"});
         let organization = api.post("/v1/organizations", &organization)?;
         let organization = organization["id"].as_str().context("an organization has an id")?.to_owned();
-        Ok(Self { program: program.to_owned(), server, api, organization, folder })
+        let database_url = database_url.map(str::to_owned);
+        Ok(Self { program: program.to_owned(), server, api, organization, database_url, folder })
     }
 
     pub fn pid(&self) -> u32 {
@@ -75,10 +84,15 @@ impl Instance {
 
     /// Stops the server and starts it anew on what it has stored.
     pub fn restart(self) -> Result<Self> {
-        let Self { program, server, api, organization, folder } = self;
+        let Self { program, server, api, organization, database_url, folder } = self;
         drop(server);
-        let (server, address) = serve(&program, folder.path())?;
-        Ok(Self { program, server, api: Api { address, ..api }, organization, folder })
+        let (server, address) = serve(&program, folder.path(), database_url.as_deref())?;
+        Ok(Self { program, server, api: Api { address, ..api }, organization, database_url, folder })
+    }
+
+    /// The file of the embedded database.
+    pub fn database_file(&self) -> PathBuf {
+        self.folder.path().join("keyward.db")
     }
 
     /// Imports new keys by their hashes and returns the first `keep` of them.
@@ -140,14 +154,21 @@ fn item(number: usize, key: &str) -> Value {
     })
 }
 
+fn database_flag(url: Option<&str>) -> Vec<&str> {
+    url.map_or_else(Vec::new, |url| vec!["--database-url", url])
+}
+
 /// Starts the server and waits until it is ready.
-fn serve(program: &Path, folder: &Path) -> Result<(Server, SocketAddr)> {
+fn serve(program: &Path, folder: &Path, database_url: Option<&str>) -> Result<(Server, SocketAddr)> {
     // Free a moment ago; nobody else on this machine asks for ports at this rate.
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let log_path = folder.join("server.log");
     let log = std::fs::File::options().create(true).append(true).open(&log_path)?;
     let mut command = Command::new(program);
-    command.args(["serve", "--listen", &address.to_string(), "--data-dir"]).arg(folder);
+    command
+        .args(["serve", "--listen", &address.to_string(), "--data-dir"])
+        .arg(folder)
+        .args(database_flag(database_url));
     let mut server = Server::start(command.stdout(Stdio::null()).stderr(log), address)?;
     let ready = Api { address, service_key: String::new() };
     let start = Instant::now();

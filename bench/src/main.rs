@@ -20,6 +20,7 @@ mod report;
 mod request;
 mod schedule;
 mod server;
+mod usage_records;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -54,6 +55,12 @@ pub struct Options {
     /// Also compare with a database of so many keys.
     #[arg(long, value_name = "KEYS", num_args = 0..=1, default_missing_value = "10000000", value_parser = number_up_to(20_000_000))]
     database_keys: Option<usize>,
+    /// Measure only how so many usage records are taken in, beside a bare insert of the same rows.
+    #[arg(long, value_name = "RECORDS", value_parser = number_up_to(100_000_000))]
+    usage_records: Option<usize>,
+    /// An empty PostgreSQL database for the usage records; SQLite when absent.
+    #[arg(long, requires = "usage_records")]
+    database_url: Option<String>,
     /// Measure only the two servers that are compared with; needs no keyward.
     #[arg(long)]
     baselines_only: bool,
@@ -86,6 +93,8 @@ fn main() -> Result<()> {
     let mut report = Report::default();
     if options.baselines_only {
         hot_routes::measure_baselines(&options, &mut report)?;
+    } else if let Some(count) = options.usage_records {
+        usage_records::measure(count, options.database_url.as_deref(), &options.keyward()?, &mut report)?;
     } else {
         let program = options.keyward()?;
         hot_routes::measure(&options, &program, &mut report)?;

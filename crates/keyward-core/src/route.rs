@@ -38,6 +38,20 @@ pub fn covers(pattern: &str, method: &str, path: &str) -> bool {
     want.next().is_none()
 }
 
+/// The parts of a path under which calls are summed up: without the query, and with `{id}` in the place of every segment
+/// that looks like an identifier. `/invoices/18/lines?x=1` gives `invoices`, `{id}`, `lines`.
+pub fn parts(path: &str) -> impl Iterator<Item = &str> {
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    let parts = path.strip_prefix('/').unwrap_or(path).split('/');
+    parts.map(|part| if is_identifier(part) { "{id}" } else { part })
+}
+
+/// Only digits; or long and with a digit in it: a UUID, a TypeID, a hash.
+fn is_identifier(part: &str) -> bool {
+    let digits = part.bytes().filter(u8::is_ascii_digit).count();
+    digits > 0 && (digits == part.len() || part.len() >= 16)
+}
+
 /// A path that every server reads alike.
 fn is_plain(path: &str) -> bool {
     let lower = path.to_ascii_lowercase();
@@ -98,6 +112,20 @@ mod tests {
                 "GET /public/..;/a",
             ],
         );
+    }
+
+    #[test]
+    fn parts_that_name_one_thing_are_told_as_one() {
+        for (path, expected) in [
+            ("/v1/invoices/18/lines?x=1", "v1/invoices/{id}/lines"),
+            ("/k/key_01h455vb4pex5vsknk084sn02q", "k/{id}"),
+            ("/u/01890a5d-ac96-774b-bcce-b302099a8057#a", "u/{id}"),
+            ("/chat/completions/", "chat/completions/"),
+            ("/organizations-and-members", "organizations-and-members"),
+            ("", ""),
+        ] {
+            assert_eq!(parts(path).collect::<Vec<_>>().join("/"), expected, "{path}");
+        }
     }
 
     #[test]

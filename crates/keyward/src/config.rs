@@ -21,6 +21,7 @@ pub struct Settings {
     pub leaks: LeakSettings,
     pub caller_limits: CallerLimitSettings,
     pub redis: RedisSettings,
+    pub usage: UsageSettings,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -140,6 +141,28 @@ pub enum RedisMode {
     Leased,
     /// Every decision is one script.
     Exact,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UsageSettings {
+    pub metering: Metering,
+    pub flush_millis: u64,
+    pub record_retention_days: u32,
+    pub minute_retention_days: u32,
+    pub hour_retention_days: u32,
+    pub day_retention_days: u32,
+    pub month_retention_days: u32,
+}
+
+/// When a verification is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metering {
+    /// After its answer, with many others.
+    Behind,
+    /// Before its answer, with those that came at the same time.
+    Strict,
 }
 
 /// Where a value came from.

@@ -20,6 +20,7 @@ pub mod page;
 mod platform;
 pub mod reservations;
 pub mod tasks;
+pub mod usage;
 pub mod verify;
 
 pub use error::{Error, Result};

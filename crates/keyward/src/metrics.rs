@@ -21,6 +21,7 @@ pub struct Metrics {
     pub cache_misses: Counter,
     pub unjudged: Counter,
     pub unwritten_uses: Counter,
+    pub unmetered: Counter,
     pub cached_secrets: Gauge,
 }
 
@@ -43,9 +44,14 @@ impl Default for Metrics {
             counter(&mut registry, "unjudged", "Verifications without a verdict: the database did not answer");
         let unwritten_uses =
             counter(&mut registry, "unwritten_uses", "Last uses that were lost because the database did not take them");
+        let unmetered = counter(
+            &mut registry,
+            "unmetered",
+            "Verifications missing in reports: too many were waiting to be written",
+        );
         let cached_secrets = Gauge::default();
         registry.register("cached_secrets", "Secrets held in memory", cached_secrets.clone());
-        Self { registry, outcomes, cache_misses, unjudged, unwritten_uses, cached_secrets }
+        Self { registry, outcomes, cache_misses, unjudged, unwritten_uses, unmetered, cached_secrets }
     }
 }
 

@@ -24,7 +24,8 @@ use crate::limits::shared::Shared;
 use crate::metrics::Metrics;
 use crate::reservations::Reservations;
 use crate::tasks::{self, Tasks, Work};
-use crate::verify::Verifier;
+use crate::usage::Usage;
+use crate::verify::{Counting, Verifier};
 
 /// One node of Keyward.
 pub struct Keyward {
@@ -38,6 +39,7 @@ pub struct Keyward {
     pub keys: Keys,
     pub audit: Audit,
     pub idempotency: Idempotency,
+    pub usage: Usage,
     pub limits: Arc<Limits>,
     pub caller_limits: CallerLimits,
     pub verifier: Arc<Verifier>,
@@ -60,9 +62,10 @@ impl Keyward {
         let metrics = Arc::new(Metrics::default());
         let shared = Shared::new(&settings.redis, clock.clone(), ground.board.clone())?;
         let limits = Arc::new(Limits::new(ground.clone(), shared));
-        let verify = settings.verify.clone();
+        let usage = Usage::new(ground.clone(), settings.usage.clone(), metrics.clone());
+        let counting = Counting { metrics: metrics.clone(), limits: limits.clone(), meter: usage.meter() };
         let verifier =
-            Verifier::open(ground.clone(), peppers.clone(), &settings.keys, verify, metrics.clone(), limits.clone());
+            Verifier::open(ground.clone(), peppers.clone(), &settings.keys, settings.verify.clone(), counting);
         let verifier = Arc::new(verifier.await?);
         Ok(Self {
             organizations: Organizations { ground: ground.clone() },
@@ -74,6 +77,7 @@ impl Keyward {
             audit: Audit { ground: ground.clone() },
             idempotency: Idempotency { ground: ground.clone() },
             reservations: Reservations { ground: ground.clone(), limits: limits.clone(), verifier: verifier.clone() },
+            usage,
             limits,
             caller_limits: CallerLimits::new(settings.caller_limits.clone(), ground.board.clone()),
             verifier,
@@ -95,13 +99,16 @@ impl Keyward {
             plans: self.plans.clone(),
             idempotency: self.idempotency.clone(),
             reservations: self.reservations.clone(),
+            usage: self.usage.clone(),
         };
-        Tasks::start(work, flush_every, stale_bound).await
+        let meter_every = Duration::from_millis(self.settings.usage.flush_millis.max(10));
+        Tasks::start(work, flush_every, meter_every, stale_bound).await
     }
 
     /// Writes what is held in memory: the use of quotas, warnings, last uses. What the database does not take is kept.
     pub async fn flush(&self) -> Result<()> {
-        tasks::flush(&self.limits, &self.verifier).await
+        let outcomes = [tasks::flush(&self.limits, &self.verifier).await, self.usage.flush().await];
+        outcomes.into_iter().collect()
     }
 
     /// Does what is due by now: scheduled changes of plans, reservations that nobody settled.

@@ -14,6 +14,7 @@ use crate::ground::Ground;
 use crate::idempotency::Idempotency;
 use crate::limits::Limits;
 use crate::reservations::Reservations;
+use crate::usage::Usage;
 use crate::verify::Verifier;
 
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
@@ -26,6 +27,7 @@ pub(crate) struct Work {
     pub plans: Plans,
     pub idempotency: Idempotency,
     pub reservations: Reservations,
+    pub usage: Usage,
 }
 
 /// The running tasks.
@@ -35,14 +37,20 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    pub(crate) async fn start(work: Work, flush_every: Duration, stale_bound: Duration) -> Result<Self> {
-        let Work { ground, verifier, limits, plans, idempotency, reservations } = work;
+    pub(crate) async fn start(
+        work: Work,
+        flush_every: Duration,
+        meter_every: Duration,
+        stale_bound: Duration,
+    ) -> Result<Self> {
+        let Work { ground, verifier, limits, plans, idempotency, reservations, usage } = work;
         let (stop, stopped) = watch::channel(false);
         let mut running = vec![
             tokio::spawn(write(verifier, limits.clone(), flush_every, stopped.clone())),
+            tokio::spawn(meter(usage.clone(), meter_every, stopped.clone())),
             tokio::spawn(share(limits.clone(), stopped.clone())),
             tokio::spawn(keep_times(plans, reservations, flush_every, stopped.clone())),
-            tokio::spawn(sweep(ground.clone(), idempotency, limits, stopped.clone())),
+            tokio::spawn(sweep(ground.clone(), idempotency, limits, usage, stopped.clone())),
         ];
         if ground.db.is_postgres() {
             let follower = Follower::join(ground.clone(), stale_bound).await?;
@@ -87,6 +95,25 @@ async fn write(verifier: Arc<Verifier>, limits: Arc<Limits>, every: Duration, mu
         };
         if let Err(error) = flush(&limits, &verifier).await {
             tracing::warn!(%error, "not everything could be written; it is kept, but for last uses");
+        }
+        if last {
+            return;
+        }
+    }
+}
+
+/// Writes the counts of verifications.
+async fn meter(usage: Usage, every: Duration, mut stopped: watch::Receiver<bool>) {
+    let mut timer = interval(every);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let last = tokio::select! {
+            _ = timer.tick() => false,
+            () = usage.flush_wanted() => false,
+            _ = stopped.changed() => true,
+        };
+        if let Err(error) = usage.flush().await {
+            tracing::warn!(%error, "counts of verifications could not be written; they are kept");
         }
         if last {
             return;
@@ -147,14 +174,22 @@ async fn follow(ground: Ground, mut follower: Follower, stale_bound: Duration, m
 }
 
 /// Drops what is out of date.
-async fn sweep(ground: Ground, idempotency: Idempotency, limits: Arc<Limits>, mut stopped: watch::Receiver<bool>) {
+async fn sweep(
+    ground: Ground,
+    idempotency: Idempotency,
+    limits: Arc<Limits>,
+    usage: Usage,
+    mut stopped: watch::Receiver<bool>,
+) {
     let mut timer = interval(SWEEP_EVERY);
     loop {
         tokio::select! {
             _ = timer.tick() => {}
             _ = stopped.changed() => return,
         }
-        for swept in [idempotency.forget().await, nodes::forget(&ground).await, limits.sweep().await] {
+        for swept in
+            [idempotency.forget().await, nodes::forget(&ground).await, limits.sweep().await, usage.forget().await]
+        {
             if let Err(error) = swept {
                 tracing::warn!(%error, "a sweep failed");
             }

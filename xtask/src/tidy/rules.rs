@@ -10,6 +10,7 @@ pub const STEPS: &[&[&str]] = &[
     &["ground", "announce", "audit", "change"],
     &["idempotency", "limits"],
     &["accounts"],
+    &["usage"],
     &["keys", "verify"],
     &["reservations"],
     &["tasks"],

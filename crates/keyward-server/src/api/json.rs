@@ -44,6 +44,24 @@ impl<T: DeserializeOwned + Default> FromRequest<SharedApp> for OptionalJson<T> {
     }
 }
 
+/// A large JSON body of the given form, read straight into it. Unlike `Json` it lets U+0000 through: whoever takes it
+/// checks its texts.
+pub struct LargeJson<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<SharedApp> for LargeJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &SharedApp) -> Result<Self, Problem> {
+        require_media_type(request.headers())?;
+        let bytes = read_body(request, app).await?;
+        match serde_json::from_slice(&bytes) {
+            Ok(body) => Ok(Self(body)),
+            // Read again, slowly, to say what is wrong with it.
+            Err(_) => typed(&strict(&bytes)?).map(Self),
+        }
+    }
+}
+
 /// The whole body, within the size and the time that the settings allow.
 pub async fn read_body(request: Request, app: &SharedApp) -> Result<Bytes, Problem> {
     let settings = &app.keyward.settings.server;

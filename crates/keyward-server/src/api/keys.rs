@@ -206,7 +206,10 @@ async fn stats(
     caller: Caller,
     In(organization): In,
 ) -> Result<Answer<StatsView>, Problem> {
-    Ok(Answer(app.keyward.keys.counts(&caller.context, organization).await?.into()))
+    let counts = app.keyward.keys.counts(&caller.context, organization).await?;
+    let month = app.keyward.usage.this_month();
+    let usage = app.keyward.usage.summary(&caller.context, organization, month).await?;
+    Ok(Answer(StatsView::of(counts, usage.into())))
 }
 
 async fn key_stats(
@@ -215,7 +218,10 @@ async fn key_stats(
     In(organization): In,
     Target(key): Target<id::Key>,
 ) -> Result<Answer<KeyStatsView>, Problem> {
-    Ok(Answer(app.keyward.keys.stats(&caller.context, organization, key).await?.into()))
+    let last_use = app.keyward.keys.stats(&caller.context, organization, key).await?;
+    let month = app.keyward.usage.this_month();
+    let usage = app.keyward.usage.summary_of_key(&caller.context, organization, key, month).await?;
+    Ok(Answer(KeyStatsView::of(last_use, usage.into())))
 }
 
 async fn cleanup(

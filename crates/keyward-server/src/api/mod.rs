@@ -14,6 +14,7 @@ mod plans;
 mod probes;
 mod reservations;
 pub mod route;
+mod usage;
 mod verify;
 
 use axum::Router;
@@ -33,6 +34,7 @@ pub fn routes() -> Vec<Route> {
         organizations::routes(),
         plans::routes(),
         reservations::routes(),
+        usage::routes(),
         audit::routes(),
         introspect::routes(),
         probes::routes(),

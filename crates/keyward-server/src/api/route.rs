@@ -23,6 +23,9 @@ pub enum Access {
     Probe(&'static str),
 }
 
+/// Routes of one organization: they stand under `/v1` and under `/v1/organizations/{org}`.
+const SCOPED: [&str; 4] = ["/api-keys", "/leaked-keys", "/audit-events", "/usage"];
+
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
 /// One route and everything that is told about it.
@@ -52,8 +55,7 @@ impl Route {
         summary: &'static str,
         handler: MethodRouter<SharedApp>,
     ) -> Self {
-        let scoped =
-            path.starts_with("/api-keys") || path.starts_with("/leaked-keys") || path.starts_with("/audit-events");
+        let scoped = !path.starts_with("/v1/") && SCOPED.iter().any(|start| path.starts_with(start));
         Self {
             method,
             path,

@@ -8,6 +8,7 @@ mod organizations;
 mod output;
 mod serve;
 mod setup;
+mod usage;
 mod verify;
 
 use std::process::ExitCode;
@@ -43,6 +44,8 @@ enum Command {
     Organizations(organizations::OrganizationsArgs),
     /// Plans: create, list, change and more.
     Plans(organizations::PlansArgs),
+    /// Usage: reports of a month, and records of calls.
+    Usage(usage::UsageArgs),
     /// The book of changes.
     Audit(audit::AuditArgs),
     /// Show or check the settings.
@@ -107,6 +110,7 @@ async fn run(command: Command, json: bool) -> anyhow::Result<ExitCode> {
         Command::Verify(args) => return verify::run(args, json).await,
         Command::Organizations(args) => organizations::run(args, json).await?,
         Command::Plans(args) => organizations::run_plans(args, json).await?,
+        Command::Usage(args) => usage::run(args, json).await?,
         Command::Audit(args) => audit::run(args, json).await?,
         Command::Config(command) => config::run(command, json)?,
         Command::Openapi => println!("{:#}", crate::api::openapi::document()),

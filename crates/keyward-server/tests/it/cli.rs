@@ -62,6 +62,26 @@ on_both! {
         assert_eq!(node.code_of("imported-1100").await, "valid");
     }
 
+    async fn usage_is_reported_and_read_from_the_command_line(node: Node) {
+        let key = node.new_key(json!({ "name": "metered" })).await;
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = folder.path().join("calls.jsonl");
+        let call = |n: usize| json!({
+            "id": format!("c{n}"), "key_id": key["id"], "endpoint": "/v1/x", "method": "GET",
+            "status": if n == 1_100 { 700 } else { 500 }, "error": "no disk", "cost_usd": "0.001",
+        });
+        let lines: Vec<String> = (0..1_200).map(|n| call(n).to_string()).collect();
+        std::fs::write(&file, lines.join("\n")).unwrap();
+        let outcome = json_of(&node, &["usage", "record", file.to_str().unwrap()]).await;
+        assert_eq!((&outcome["accepted"], &outcome["rejected"][0]["index"]), (&json!(1_199), &json!(1_100)));
+        assert_eq!(json_of(&node, &["usage", "summary", "--month", "2026-11"]).await["cost_usd"], "1.199");
+        for (report, told) in [("daily", "2026-11-20"), ("endpoints", "/v1/x"), ("errors", "no disk"), ("top-consumers", "metered"), ("summary", "1.199")] {
+            let table = String::from_utf8(keyward(&node, &["usage", report]).await.stdout).unwrap();
+            assert!(table.contains(told), "{report}: {table}");
+            assert!(json_of(&node, &["usage", report]).await.to_string().contains(told), "{report}");
+        }
+    }
+
     async fn organizations_plans_and_the_book_are_within_reach(node: Node) {
         let made = json_of(&node, &["organizations", "create", "--name", "Acme Two", "--email", "two@example.com", "--plan", "pro"]).await;
         let id = made["id"].as_str().unwrap();

@@ -23,3 +23,4 @@ mod security;
 mod settings;
 mod shared_limits;
 mod support;
+mod usage;

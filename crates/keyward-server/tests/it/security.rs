@@ -29,6 +29,9 @@ fn body_for(path: &str, victim: &str) -> Value {
         "/api-keys/import" => json!({ "items": [{ "name": "x", "hash": sha256_hex("x"), "algorithm": "sha256" }] }),
         "/api-keys/revoke-all" => json!({ "confirm": true }),
         "/leaked-keys" => json!({ "key": victim }),
+        "/usage" => {
+            json!({ "records": [{ "id": "x", "key_id": victim, "endpoint": "/x", "method": "GET", "status": 200 }] })
+        }
         "/v1/organizations/{id}" => json!({ "name": "x" }),
         _ => json!({}),
     }
@@ -109,9 +112,9 @@ on_both! {
         // The matrix of the contract: what a person with the role cannot do in an organization.
         let refused: [(Role, &[&str]); 5] = [
             (Role::Owner, &["plans:manage"]), (Role::Admin, &["plans:manage"]),
-            (Role::Developer, &["plans:manage", "keys:verify", "organizations:manage"]),
-            (Role::Auditor, &["plans:manage", "keys:verify", "organizations:manage", "keys:create", "keys:update", "keys:rotate", "keys:revoke", "keys:delete"]),
-            (Role::Viewer, &["plans:manage", "keys:verify", "organizations:manage", "keys:create", "keys:update", "keys:rotate", "keys:revoke", "keys:delete", "audit:read"]),
+            (Role::Developer, &["plans:manage", "keys:verify", "usage:write", "organizations:manage"]),
+            (Role::Auditor, &["plans:manage", "keys:verify", "usage:write", "organizations:manage", "keys:create", "keys:update", "keys:rotate", "keys:revoke", "keys:delete"]),
+            (Role::Viewer, &["plans:manage", "keys:verify", "usage:write", "organizations:manage", "keys:create", "keys:update", "keys:rotate", "keys:revoke", "keys:delete", "audit:read"]),
         ];
         for (role, refused) in refused {
             let (_, key) = member(&node, &format!("a-{}@example.com", role.as_str()), &organization, role).await;

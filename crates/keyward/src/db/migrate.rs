@@ -32,7 +32,8 @@ macro_rules! pair {
 }
 
 /// In order; a step that was released is never changed.
-const STEPS: &[Step] = &[shared!("0001_foundation"), pair!("0002_nodes"), shared!("0003_limits")];
+const STEPS: &[Step] =
+    &[shared!("0001_foundation"), pair!("0002_nodes"), shared!("0003_limits"), shared!("0004_usage")];
 
 /// The types of the shared text and what each database calls them.
 const TYPES: &[(&str, &str, &str)] = &[
@@ -43,6 +44,8 @@ const TYPES: &[(&str, &str, &str)] = &[
     ("{int}", "INTEGER", "bigint"),
     ("{bool}", "INTEGER", "boolean"),
     ("{false}", "0", "false"),
+    ("{word}", "TEXT", "text COLLATE \"C\""),
+    ("{by_block}", "", "USING brin"),
     ("{strict}", "STRICT", ""),
 ];
 

@@ -26,6 +26,7 @@ use crate::ground::Ground;
 use crate::keys::peppers::Peppers;
 use crate::limits::{Drawn, Limits};
 use crate::metrics::Metrics;
+use crate::usage::meter::Meter;
 use country::Countries;
 use journal::Journal;
 use load::Tenants;
@@ -73,6 +74,14 @@ pub struct Verifier {
     slow_hashes: Semaphore,
     journal: Journal,
     limits: Arc<Limits>,
+    meter: Arc<Meter>,
+}
+
+/// Where verifications are counted.
+pub(crate) struct Counting {
+    pub metrics: Arc<Metrics>,
+    pub limits: Arc<Limits>,
+    pub meter: Arc<Meter>,
 }
 
 impl Verifier {
@@ -81,9 +90,9 @@ impl Verifier {
         peppers: Arc<Peppers>,
         keys: &KeySettings,
         settings: VerifySettings,
-        metrics: Arc<Metrics>,
-        limits: Arc<Limits>,
+        counting: Counting,
     ) -> crate::Result<Self> {
+        let Counting { metrics, limits, meter } = counting;
         let cache = |entries: usize| {
             Cache::with(
                 entries.min(100_000),
@@ -111,6 +120,7 @@ impl Verifier {
             countries: Countries::open(&settings.country_database)?,
             journal: Journal::new(keys.last_used_resolution_seconds),
             limits,
+            meter,
             settings,
             ground,
         };
@@ -275,6 +285,7 @@ impl Verifier {
 
     fn note(&self, verdict: &Verdict, record: &KeyRecord, request: &Request<'_>, now: Timestamp) {
         self.metrics.count(verdict.outcome);
+        self.meter.count(record, verdict.outcome, request, now);
         if verdict.is_valid() {
             self.journal.note_use(record, request.ip, now);
         } else {
@@ -285,6 +296,7 @@ impl Verifier {
     fn conclude_unknown(&self, outcome: Outcome, presented: &str, request: &Request<'_>, now: Timestamp) -> Verdict {
         if !request.dry_run {
             self.metrics.count(outcome);
+            self.meter.count_unknown(outcome, now);
             self.journal.note_refusal(outcome, None, Some(presented), request.ip, now);
         }
         Verdict::unknown(outcome, request.dry_run)
@@ -319,14 +331,24 @@ impl Verifier {
         request: &Request<'_>,
         now: Timestamp,
     ) -> Result<Verdict, CannotJudge> {
-        Ok(match self.find(presented, request.reach, now).await? {
+        let verdict = match self.find(presented, request.reach, now).await? {
             Ok(record) => match self.conclude(&record, request, now) {
                 Some(verdict) => verdict,
                 // Boxed, so that the common way does not carry it.
                 None => Box::pin(self.conclude_slowly(record, request, now)).await?,
             },
             Err(outcome) => self.conclude_unknown(outcome, presented, request, now),
-        })
+        };
+        if self.meter.is_strict() {
+            Box::pin(self.commit_counts()).await.map_err(|error| CannotJudge(Box::new(error)))?;
+        }
+        Ok(verdict)
+    }
+
+    /// Returns when what this call counted is committed, together with what others count at the same time.
+    async fn commit_counts(&self) -> crate::Result<()> {
+        let (metered, saved) = tokio::join!(self.meter.settle(), self.limits.save());
+        metered.and(saved)
     }
 
     /// Secrets held in memory.

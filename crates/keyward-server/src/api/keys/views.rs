@@ -9,6 +9,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::api::usage::views::SummaryView;
+
 /// An API key.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct KeyView {
@@ -164,14 +166,16 @@ pub(super) struct StatsView {
     disabled: i64,
     expired: i64,
     revoked: i64,
-    /// Counted verifications of this month; zero until usage is metered.
+    /// Verifications of this month (UTC), whatever their outcome.
     verifications: i64,
+    /// This month.
+    usage: SummaryView,
 }
 
-impl From<KeyCounts> for StatsView {
-    fn from(counts: KeyCounts) -> Self {
+impl StatsView {
+    pub(super) fn of(counts: KeyCounts, usage: SummaryView) -> Self {
         let KeyCounts { total, active, disabled, expired, revoked } = counts;
-        Self { total, active, disabled, expired, revoked, verifications: 0 }
+        Self { total, active, disabled, expired, revoked, verifications: usage.verifications(), usage }
     }
 }
 
@@ -180,17 +184,19 @@ impl From<KeyCounts> for StatsView {
 pub(super) struct KeyStatsView {
     #[schemars(with = "String")]
     key_id: Id<id::Key>,
-    /// Counted verifications of this month; zero until usage is metered.
+    /// Verifications of this month (UTC), whatever their outcome.
     verifications: i64,
     #[schemars(with = "Option<String>")]
     last_used_at: Option<Timestamp>,
     last_used_ip: Option<String>,
+    /// This month.
+    usage: SummaryView,
 }
 
-impl From<KeyUsage> for KeyStatsView {
-    fn from(usage: KeyUsage) -> Self {
-        let KeyUsage { key_id, last_used_at, last_used_ip } = usage;
-        Self { key_id, verifications: 0, last_used_at, last_used_ip }
+impl KeyStatsView {
+    pub(super) fn of(last_use: KeyUsage, usage: SummaryView) -> Self {
+        let KeyUsage { key_id, last_used_at, last_used_ip } = last_use;
+        Self { key_id, verifications: usage.verifications(), last_used_at, last_used_ip, usage }
     }
 }
 

@@ -1,5 +1,6 @@
 //! A running node, and what tests say to it.
 
+mod database;
 mod http;
 pub mod nginx;
 pub mod postgres;

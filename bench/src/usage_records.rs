@@ -1,0 +1,285 @@
+//! How fast usage records are taken in, sums and all, beside a bare insert of the same rows into an equal table: same
+//! database, same driver, same durability, 1,000 rows a transaction. And how long the summary of the month then takes.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use keyward_core::id::{Id, Key, Organization};
+use keyward_core::month::Month;
+use keyward_core::time::{Clock, Timestamp};
+use serde_json::Value;
+use sqlx::postgres::{PgArguments, PgConnection};
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection, Row};
+use uuid::Uuid;
+
+use crate::api::Api;
+use crate::figures::{Figure, Target::AtLeast, Target::LessThan};
+use crate::instance::Instance;
+use crate::report::Report;
+
+/// Records in a batch.
+const BATCH: usize = 1_000;
+/// Batches of a turn; the two sides take turns, so that both tables grow alike.
+const TURN: usize = 20;
+const KEYS: usize = 100;
+const ROUTES: u64 = 20;
+/// Connections over which batches are sent.
+const CONNECTIONS: usize = 2;
+/// The records are of this many days up to now.
+const DAYS: i64 = 25;
+const SUMMARIES: usize = 30;
+const COLUMNS: usize = 16;
+
+/// One call, as both sides store it.
+struct Record {
+    id: String,
+    key: Id<Key>,
+    at: Timestamp,
+    endpoint: String,
+    status: i64,
+    micros: i64,
+    numbers: [i64; 5],
+    error: Option<&'static str>,
+}
+
+/// The same calls in every run, as a busy service makes them: in the order of time, over some keys and routes.
+struct Calls {
+    keys: Vec<Id<Key>>,
+    start: Timestamp,
+    total: usize,
+    made: usize,
+    dice: u64,
+}
+
+impl Calls {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.dice >> 33) % limit
+    }
+
+    fn batch(&mut self) -> Vec<Record> {
+        (0..BATCH.min(self.total - self.made)).map(|_| self.next()).collect()
+    }
+
+    fn next(&mut self) -> Record {
+        let micros = DAYS * 86_400_000_000 / self.total as i64 * self.made as i64;
+        self.made += 1;
+        let status = if self.below(50) == 0 { 500 } else { 200 };
+        let (high, low) = (self.below(1 << 32), self.below(1 << 32));
+        let index = self.below(self.keys.len() as u64) as usize;
+        Record {
+            id: format!("{high:08x}{low:08x}-{:08x}", self.made),
+            key: self.keys[index],
+            at: Timestamp::from_micros(self.start.as_micros() + micros),
+            endpoint: format!("/v1/resource-{}", self.below(ROUTES)),
+            status,
+            micros: 1 + self.below(1 << 20) as i64,
+            numbers: [5_000, 20_000, 2_000, 1_000, 1_000_000_000].map(|limit| self.below(limit) as i64),
+            error: (status == 500).then_some("upstream timeout"),
+        }
+    }
+}
+
+fn body(records: &[Record]) -> String {
+    let mut body = String::with_capacity(400 * records.len());
+    body.push_str("{\"records\":[");
+    for (index, record) in records.iter().enumerate() {
+        let Record {
+            id,
+            key,
+            at,
+            endpoint,
+            status,
+            micros,
+            numbers: [request, response, tokens_in, tokens_out, nanos],
+            error,
+        } = record;
+        let comma = if index == 0 { "" } else { "," };
+        let error = error.map_or_else(|| "null".to_owned(), |text| format!("\"{text}\""));
+        write!(
+            body,
+            "{comma}{{\"id\":\"{id}\",\"key_id\":\"{key}\",\"endpoint\":\"{endpoint}\",\"method\":\"POST\",\"status\":{status},\
+             \"duration_ms\":{},\"request_bytes\":{request},\"response_bytes\":{response},\"tokens_in\":{tokens_in},\
+             \"tokens_out\":{tokens_out},\"cost_usd\":\"0.{nanos:09}\",\"ip\":\"192.0.2.1\",\"user_agent\":\"bench/1.0\",\
+             \"error\":{error},\"occurred_at\":\"{at}\"}}",
+            *micros as f64 / 1000.0
+        )
+        .expect("a string takes everything");
+    }
+    body.push_str("]}");
+    body
+}
+
+/// Adds the values of a row, in the order of the table's columns.
+macro_rules! add {
+    ($values:ident, $ids:expr, $record:ident, $at:expr) => {
+        let (organization, id, key) = $ids;
+        let add = || -> Result<(), sqlx::error::BoxDynError> {
+            $values.add(organization)?;
+            $values.add(id)?;
+            $values.add(key)?;
+            $values.add($at)?;
+            $values.add($record.endpoint.clone())?;
+            $values.add("POST")?;
+            $values.add($record.status)?;
+            $values.add($record.micros)?;
+            $record.numbers.iter().try_for_each(|number| $values.add(*number))?;
+            $values.add("192.0.2.1")?;
+            $values.add("bench/1.0")?;
+            $values.add($record.error)
+        };
+        add().map_err(|error| anyhow::anyhow!(error))?;
+    };
+}
+
+/// The other side: a connection to an equal, empty table.
+enum Bare {
+    Sqlite { connection: SqliteConnection, _folder: tempfile::TempDir },
+    Postgres(PgConnection),
+}
+
+impl Bare {
+    async fn beside(instance: &Instance, database_url: Option<&str>) -> Result<Self> {
+        if let Some(url) = database_url {
+            let mut connection = PgConnection::connect(url).await?;
+            let table = "CREATE SCHEMA bare; CREATE TABLE bare.usage_record (LIKE public.usage_record INCLUDING ALL)";
+            sqlx::raw_sql(table).execute(&mut connection).await?;
+            return Ok(Self::Postgres(connection));
+        }
+        let options =
+            SqliteConnectOptions::new().journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
+        let mut theirs = options.clone().filename(instance.database_file()).connect().await?;
+        let schema =
+            "SELECT sql FROM sqlite_master WHERE tbl_name = 'usage_record' AND sql IS NOT NULL ORDER BY rootpage";
+        let statements = sqlx::query(schema).fetch_all(&mut theirs).await?;
+        let folder = tempfile::Builder::new().prefix("keyward-bench-").tempdir()?;
+        let file = folder.path().join("bare.db");
+        let mut connection = options.filename(file).create_if_missing(true).connect().await?;
+        for statement in statements {
+            sqlx::raw_sql(AssertSqlSafe(statement.get::<String, _>(0))).execute(&mut connection).await?;
+        }
+        Ok(Self::Sqlite { connection, _folder: folder })
+    }
+
+    async fn insert(&mut self, organization: Uuid, records: &[Record]) -> Result<()> {
+        let (table, time) = match self {
+            Self::Sqlite { .. } => ("usage_record", ""),
+            Self::Postgres(_) => ("bare.usage_record", "to_timestamp"),
+        };
+        let row = |row: usize| {
+            let columns = (1..=COLUMNS).map(|column| match column {
+                4 => format!("{time}(${})", row * COLUMNS + column),
+                _ => format!("${}", row * COLUMNS + column),
+            });
+            format!("({})", columns.collect::<Vec<_>>().join(","))
+        };
+        let rows = (0..records.len()).map(row).collect::<Vec<_>>().join(",");
+        let text = AssertSqlSafe(format!("INSERT INTO {table} VALUES {rows}"));
+        match self {
+            Self::Sqlite { connection, .. } => {
+                let mut values = SqliteArguments::default();
+                for record in records {
+                    let fields =
+                        (organization.as_bytes().to_vec(), record.id.clone(), record.key.uuid().as_bytes().to_vec());
+                    add!(values, fields, record, record.at.as_micros());
+                }
+                sqlx::query_with(text, values).execute(connection).await?;
+            }
+            Self::Postgres(connection) => {
+                let mut values = PgArguments::default();
+                for record in records {
+                    let fields = (organization, record.id.clone(), record.key.uuid());
+                    add!(values, fields, record, record.at.as_micros() as f64 / 1e6);
+                }
+                sqlx::query_with(text, values).execute(connection).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Measures `count` records.
+pub fn measure(count: usize, database_url: Option<&str>, program: &Path, report: &mut Report) -> Result<()> {
+    let instance = Instance::set_up_on(program, database_url)?;
+    instance.import(KEYS, KEYS)?;
+    let start = Clock::System.now().plus_days(-DAYS);
+    let mut calls = Calls { keys: keys_of(&instance)?, start, total: count, made: 0, dice: 7 };
+    let organization = instance.organization.parse::<Id<Organization>>()?.uuid();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut bare = runtime.block_on(Bare::beside(&instance, database_url))?;
+    let (mut ours, mut theirs, mut ratios) = (Duration::ZERO, Duration::ZERO, Vec::new());
+    while calls.made < count {
+        let batches: Vec<Vec<Record>> = (0..TURN).map(|_| calls.batch()).filter(|batch| !batch.is_empty()).collect();
+        let bodies: Vec<String> = batches.iter().map(|batch| body(batch)).collect();
+        let one = send(&instance.api, &instance.organization, &bodies)?;
+        let other = Instant::now();
+        for batch in &batches {
+            runtime.block_on(bare.insert(organization, batch))?;
+        }
+        let other = other.elapsed();
+        ours += one;
+        theirs += other;
+        ratios.push(other.as_secs_f64() / one.as_secs_f64());
+        if ratios.len() % 25 == 0 {
+            eprintln!(
+                "  {} of {count} records, {:.2} of the bare insert so far",
+                calls.made,
+                theirs.as_secs_f64() / ours.as_secs_f64()
+            );
+        }
+    }
+    let speed = |time: Duration| count as f64 / time.as_secs_f64();
+    eprintln!("  {:.0} records/s over HTTP, {:.0} rows/s bare", speed(ours), speed(theirs));
+    let summaries = time_summaries(&instance, start)?;
+    let overall = vec![theirs.as_secs_f64() / ours.as_secs_f64()];
+    let last = ratios.split_off(ratios.len() - ratios.len().div_ceil(10));
+    report.figures.push(Figure::new(format!("{count} usage records / bare insert"), "rows/s", overall, AtLeast(0.7)));
+    report.figures.push(Figure::new("the last tenth of them / bare insert", "rows/s", last, AtLeast(0.7)));
+    report.figures.push(Figure::new("summary of the month", "ms", summaries, LessThan(20.0)));
+    Ok(())
+}
+
+fn keys_of(instance: &Instance) -> Result<Vec<Id<Key>>> {
+    let listed = instance.api.get(&format!("/v1/organizations/{}/api-keys?limit={KEYS}", instance.organization))?;
+    let listed: Value = serde_json::from_str(&listed)?;
+    let keys = listed["items"].as_array().context("items")?.iter();
+    keys.map(|key| Ok(key["id"].as_str().context("a key has an id")?.parse()?)).collect()
+}
+
+/// Sends the batches over a few connections at once; answers how long that took.
+fn send(api: &Api, organization: &str, bodies: &[String]) -> Result<Duration> {
+    let path = format!("/v1/organizations/{organization}/usage");
+    let left = Mutex::new(bodies.iter());
+    let work = || -> Result<()> {
+        loop {
+            let Some(body) = left.lock().expect("no one panics while sending").next() else { return Ok(()) };
+            let answer = api.post_text(&path, body)?;
+            ensure!(
+                answer["rejected"] == serde_json::json!([]) && answer["duplicates"] == 0,
+                "not all were taken: {answer}"
+            );
+        }
+    };
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().expect("a worker ends well"))
+    })?;
+    Ok(start.elapsed())
+}
+
+/// Milliseconds for the summary of the month in which most of the records are.
+fn time_summaries(instance: &Instance, start: Timestamp) -> Result<Vec<f64>> {
+    let month = Month::of(start.plus_days(DAYS / 2));
+    let path = format!("/v1/organizations/{}/usage/summary?month={month}", instance.organization);
+    let time = |_| {
+        let start = Instant::now();
+        instance.api.get(&path)?;
+        Ok(start.elapsed().as_secs_f64() * 1000.0)
+    };
+    (0..SUMMARIES).map(time).collect()
+}
