@@ -165,20 +165,24 @@ impl Bare {
         Ok(Self::Sqlite { connection, _folder: folder })
     }
 
+    /// SQLite counts nameless placeholders much faster than numbered ones.
+    fn statement(&self, rows: usize) -> String {
+        let (table, row) = match self {
+            Self::Sqlite { .. } => ("usage_record", vec![format!("({})", vec!["?"; COLUMNS].join(",")); rows]),
+            Self::Postgres(_) => {
+                let column = |number: usize| match number % COLUMNS {
+                    4 => format!("to_timestamp(${number})"),
+                    _ => format!("${number}"),
+                };
+                let row = |row: usize| (1..=COLUMNS).map(|at| column(row * COLUMNS + at)).collect::<Vec<_>>().join(",");
+                ("bare.usage_record", (0..rows).map(|number| format!("({})", row(number))).collect())
+            }
+        };
+        format!("INSERT INTO {table} VALUES {}", row.join(","))
+    }
+
     async fn insert(&mut self, organization: Uuid, records: &[Record]) -> Result<()> {
-        let (table, time) = match self {
-            Self::Sqlite { .. } => ("usage_record", ""),
-            Self::Postgres(_) => ("bare.usage_record", "to_timestamp"),
-        };
-        let row = |row: usize| {
-            let columns = (1..=COLUMNS).map(|column| match column {
-                4 => format!("{time}(${})", row * COLUMNS + column),
-                _ => format!("${}", row * COLUMNS + column),
-            });
-            format!("({})", columns.collect::<Vec<_>>().join(","))
-        };
-        let rows = (0..records.len()).map(row).collect::<Vec<_>>().join(",");
-        let text = AssertSqlSafe(format!("INSERT INTO {table} VALUES {rows}"));
+        let text = AssertSqlSafe(self.statement(records.len()));
         match self {
             Self::Sqlite { connection, .. } => {
                 let mut values = SqliteArguments::default();
