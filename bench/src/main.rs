@@ -56,7 +56,7 @@ pub struct Options {
     #[arg(long, value_name = "KEYS", num_args = 0..=1, default_missing_value = "10000000", value_parser = number_up_to(20_000_000))]
     database_keys: Option<usize>,
     /// Measure only how so many usage records are taken in, beside a bare insert of the same rows.
-    #[arg(long, value_name = "RECORDS", value_parser = number_up_to(100_000_000))]
+    #[arg(long, value_name = "RECORDS", value_parser = number_up_to(10_000_000))]
     usage_records: Option<usize>,
     /// An empty PostgreSQL database for the usage records; SQLite when absent.
     #[arg(long, requires = "usage_records")]

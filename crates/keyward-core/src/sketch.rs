@@ -49,16 +49,25 @@ impl Sketch {
 
     /// Adds what another sketch holds: the same as if this one had seen both.
     pub fn merge(&mut self, other: &Self) {
-        if self.0.is_empty() {
-            self.0.clone_from(&other.0);
-            return;
-        }
-        for (bucket, count) in &other.0 {
-            match self.0.binary_search_by_key(bucket, |(known, _)| *known) {
-                Ok(at) => self.0[at].1 = self.0[at].1.saturating_add(*count),
-                Err(at) => self.0.insert(at, (*bucket, *count)),
+        let (mut ours, mut theirs) = (self.0.as_slice(), other.0.as_slice());
+        let mut merged = Vec::with_capacity(ours.len() + theirs.len());
+        while let ([one, after_one @ ..], [other, after_other @ ..]) = (ours, theirs) {
+            if one.0 <= other.0 {
+                merged.push(*one);
+                ours = after_one;
+            } else {
+                merged.push(*other);
+                theirs = after_other;
+            }
+            if one.0 == other.0 {
+                let last = merged.last_mut().expect("one was pushed");
+                last.1 = last.1.saturating_add(other.1);
+                theirs = after_other;
             }
         }
+        merged.extend_from_slice(ours);
+        merged.extend_from_slice(theirs);
+        self.0 = merged;
     }
 
     /// How many values it holds.

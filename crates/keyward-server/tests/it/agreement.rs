@@ -59,6 +59,16 @@ fn script() -> Vec<(Method, &'static str, Value, &'static str)> {
         "name": "Größe 課金", "scopes": ["a:read", "b:*"], "expires_in_days": 30, "allowed_ips": ["192.0.2.0/24"], "external_id": "e-1",
         "metadata": { "z": 1.5, "a": [true, null, "x"] }, "quota": { "limit": 10, "period": "month" },
     });
+    let call = |id: &str, status: i64, fields: Value| {
+        let mut call =
+            json!({ "id": id, "key_id": "{one}", "endpoint": "/Größe/7", "method": "GET", "status": status });
+        call.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        call
+    };
+    let records = json!({ "records": [
+        call("課金", 200, json!({ "duration_ms": 0.5, "cost_usd": "0.1", "tokens_in": 3 })),
+        call("課金", 200, json!({})), call("b", 503, json!({ "error": "zu spät", "cost_usd": "0.2" })), call("c", 99, json!({})),
+    ] });
     vec![
         (
             post.clone(),
@@ -83,6 +93,11 @@ fn script() -> Vec<(Method, &'static str, Value, &'static str)> {
         (post.clone(), "/v1/api-keys/verify", json!({ "key": "{two.key}" }), ""),
         (post.clone(), "/v1/api-keys/{two}/revoke", json!({ "reason": "done" }), ""),
         (post.clone(), "/v1/api-keys/{two}/enable", none.clone(), ""),
+        (post.clone(), "/v1/usage", records, ""),
+        (get.clone(), "/v1/usage/summary", none.clone(), ""),
+        (get.clone(), "/v1/usage/daily?month=2026-11", none.clone(), ""),
+        (get.clone(), "/v1/usage/endpoints", none.clone(), ""),
+        (get.clone(), "/v1/usage/top-consumers?by=cost", none.clone(), ""),
         (get.clone(), "/v1/api-keys/stats", none.clone(), ""),
         (get.clone(), "/v1/api-keys/{two}/stats", none.clone(), ""),
         (get.clone(), "/v1/api-keys/health", none.clone(), ""),

@@ -4,12 +4,13 @@ use std::collections::HashSet;
 
 use keyward_core::access::Permission;
 use keyward_core::id::{self, Id};
+use serde::Serialize;
 
 use super::record::{NewRecord, Record, Rejection};
 use super::rollup::Rollup;
 use super::{Usage, sql as statements};
 use crate::context::Context;
-use crate::db::{Json, Tx};
+use crate::db::Json;
 use crate::error::{Error, Result};
 
 /// Most records of a batch.
@@ -45,32 +46,56 @@ impl Usage {
         if records.is_empty() {
             return Ok(receipt);
         }
-        // In one order everywhere, so that two batches with the same ids do not wait for each other.
-        records.sort_unstable_by(|one, other| one.id.cmp(&other.id));
-        let mut tx = self.ground.db.begin().await?;
-        let known = write(&mut tx, organization, &records).await?;
-        records.retain(|record| !known.contains(&record.id));
-        receipt.duplicates += known.len();
+        if !self.write_if_all_are_new(organization, &records).await? {
+            receipt.duplicates += self.write_new(organization, &mut records).await?;
+        }
         receipt.accepted = records.len();
-        let mut rollup = Rollup::default();
-        records.iter().for_each(|record| rollup.add(record));
-        rollup.add_to(&mut tx, organization).await?;
-        tx.commit().await?;
         Ok(receipt)
     }
 
-    /// Keeps the records that are valid and not yet seen in this batch.
+    /// How it is almost always: sums are made before the database is held, and nothing is read back.
+    async fn write_if_all_are_new(&self, organization: Id<id::Organization>, records: &[Record]) -> Result<bool> {
+        let (rows, sums) = (rows(records), Rollup::of(records));
+        let mut tx = self.ground.db.begin().await?;
+        let insert = statements::INSERT_RECORDS.within(&tx).bind(organization).bind(rows);
+        if insert.execute(&mut tx).await? < records.len() as u64 {
+            return Ok(false);
+        }
+        sums.add_to(&mut tx, organization).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Writes and keeps the records that are new; answers how many were not.
+    async fn write_new(&self, organization: Id<id::Organization>, records: &mut Vec<Record>) -> Result<usize> {
+        let given = records.len();
+        let rows = rows(records);
+        let mut tx = self.ground.db.begin().await?;
+        let insert = statements::INSERT_AND_TELL_RECORDS.within(&tx).bind(organization).bind(rows);
+        let new: Vec<(String,)> = insert.all(&mut tx).await?;
+        let new: HashSet<String> = new.into_iter().map(|(id,)| id).collect();
+        records.retain(|record| new.contains(&record.id));
+        Rollup::of(records).add_to(&mut tx, organization).await?;
+        tx.commit().await?;
+        Ok(given - records.len())
+    }
+
+    /// Keeps the records that are valid, the first of those with the same id, in the order of their ids: in one order
+    /// everywhere two batches do not wait for each other.
     fn check(&self, records: Vec<NewRecord>, receipt: &mut Receipt) -> Vec<Record> {
         let now = self.ground.now();
         let oldest = self.oldest_record(now);
-        let (mut kept, mut seen) = (Vec::with_capacity(records.len()), HashSet::with_capacity(records.len()));
+        let mut kept = Vec::with_capacity(records.len());
         for (index, record) in records.into_iter().enumerate() {
             match record.check(index, now, oldest) {
-                Ok(record) if seen.insert(record.id.clone()) => kept.push(record),
-                Ok(_) => receipt.duplicates += 1,
+                Ok(record) => kept.push(record),
                 Err(rejection) => receipt.rejected.push(rejection),
             }
         }
+        let valid = kept.len();
+        kept.sort_by(|one, other| one.id.cmp(&other.id));
+        kept.dedup_by(|later, first| later.id == first.id);
+        receipt.duplicates = valid - kept.len();
         kept
     }
 
@@ -97,35 +122,26 @@ impl Usage {
     }
 }
 
-/// Writes the records that are new; answers the ids of the others.
-async fn write(tx: &mut Tx, organization: Id<id::Organization>, records: &[Record]) -> Result<HashSet<String>> {
-    let rows: Vec<_> = records
-        .iter()
-        .map(|record| {
-            (
-                &record.id,
-                record.key.uuid().simple().to_string(),
-                record.occurred_at.as_micros(),
-                &record.endpoint,
-                &record.method,
-                record.status,
-                record.duration_micros,
-                record.request_bytes,
-                record.response_bytes,
-                record.tokens_in,
-                record.tokens_out,
-                record.cost.as_nanos(),
-                &record.ip,
-                &record.user_agent,
-                &record.error,
-            )
-        })
-        .collect();
-    let insert = statements::INSERT_RECORDS.within(tx).bind(organization).bind(Json(rows));
-    let new: Vec<(String,)> = insert.all(tx).await?;
-    if new.len() == records.len() {
-        return Ok(HashSet::new());
+/// The records as `INSERT_RECORDS` takes them.
+fn rows(records: &[Record]) -> Json<Vec<impl Serialize + '_>> {
+    fn row(record: &Record) -> impl Serialize + '_ {
+        (
+            &record.id,
+            record.key.uuid().simple().to_string(),
+            record.occurred_at.as_micros(),
+            &record.endpoint,
+            &record.method,
+            record.status,
+            record.duration_micros,
+            record.request_bytes,
+            record.response_bytes,
+            record.tokens_in,
+            record.tokens_out,
+            record.cost.as_nanos(),
+            &record.ip,
+            &record.user_agent,
+            &record.error,
+        )
     }
-    let new: HashSet<String> = new.into_iter().map(|(id,)| id).collect();
-    Ok(records.iter().filter(|record| !new.contains(&record.id)).map(|record| record.id.clone()).collect())
+    Json(records.iter().map(row).collect())
 }

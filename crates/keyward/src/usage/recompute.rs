@@ -100,9 +100,7 @@ impl Usage {
             let records: Vec<Record> = rows.into_iter().map(Record::from).collect();
             let Some(last) = records.last() else { break };
             after.clone_from(&last.id);
-            let mut sums = Rollup::default();
-            records.iter().for_each(|record| sums.add(record));
-            sums.add_to(&mut tx, organization).await?;
+            Rollup::of(&records).add_to(&mut tx, organization).await?;
         }
         let month = Month::of(day);
         clear(&mut tx, organization, Level::Month, month.start(), month.end()).await?;

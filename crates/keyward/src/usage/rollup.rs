@@ -108,7 +108,13 @@ pub(super) struct Rollup<'a> {
 }
 
 impl<'a> Rollup<'a> {
-    pub(super) fn add(&mut self, record: &'a Record) {
+    pub(super) fn of(records: &'a [Record]) -> Self {
+        let mut rollup = Self::default();
+        records.iter().for_each(|record| rollup.add(record));
+        rollup
+    }
+
+    fn add(&mut self, record: &'a Record) {
         let starts = Level::ALL.map(|level| level.start_of(record.occurred_at));
         for (level, about) in GRAINS {
             let (key, route) = match about {

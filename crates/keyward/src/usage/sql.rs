@@ -10,23 +10,35 @@ pub const KNOWN_KEYS: Pair = Pair {
         WHERE organization_id = $1 AND id IN (SELECT value::uuid FROM jsonb_array_elements_text($2))",
 };
 
+macro_rules! insert_records {
+    ($returning:literal) => {
+        Pair {
+            sqlite: concat!(
+                "INSERT INTO usage_record (organization_id, record_id, key_id, occurred_at, endpoint, method, status,
+                    duration_micros, request_bytes, response_bytes, tokens_in, tokens_out, cost_nanos, ip, user_agent, error)
+                SELECT $1, value ->> 0, unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
+                    value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13, value ->> 14
+                FROM json_each($2) WHERE true ON CONFLICT (organization_id, record_id) DO NOTHING",
+                $returning
+            ),
+            postgres: concat!(
+                "INSERT INTO usage_record (organization_id, record_id, key_id, occurred_at, endpoint, method, status,
+                    duration_micros, request_bytes, response_bytes, tokens_in, tokens_out, cost_nanos, ip, user_agent, error)
+                SELECT $1, value ->> 0, (value ->> 1)::uuid,
+                    to_timestamp(0) + (value ->> 2)::bigint * interval '1 microsecond', value ->> 3, value ->> 4,
+                    (value ->> 5)::bigint, (value ->> 6)::bigint, (value ->> 7)::bigint, (value ->> 8)::bigint,
+                    (value ->> 9)::bigint, (value ->> 10)::bigint, (value ->> 11)::bigint, value ->> 12, value ->> 13, value ->> 14
+                FROM jsonb_array_elements($2) ON CONFLICT (organization_id, record_id) DO NOTHING",
+                $returning
+            ),
+        }
+    };
+}
+
+/// Rows of a record's fields in the order of the columns, the key as hex. Those that are known are passed over.
+pub const INSERT_RECORDS: Pair = insert_records!("");
 /// Answers the ids of those that are new.
-pub const INSERT_RECORDS: Pair = Pair {
-    sqlite: "INSERT INTO usage_record (organization_id, record_id, key_id, occurred_at, endpoint, method, status,
-            duration_micros, request_bytes, response_bytes, tokens_in, tokens_out, cost_nanos, ip, user_agent, error)
-        SELECT $1, value ->> 0, unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
-            value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13, value ->> 14
-        FROM json_each($2) WHERE true
-        ON CONFLICT (organization_id, record_id) DO NOTHING RETURNING record_id AS value",
-    postgres: "INSERT INTO usage_record (organization_id, record_id, key_id, occurred_at, endpoint, method, status,
-            duration_micros, request_bytes, response_bytes, tokens_in, tokens_out, cost_nanos, ip, user_agent, error)
-        SELECT $1, value ->> 0, (value ->> 1)::uuid, to_timestamp(0) + (value ->> 2)::bigint * interval '1 microsecond',
-            value ->> 3, value ->> 4, (value ->> 5)::bigint, (value ->> 6)::bigint, (value ->> 7)::bigint,
-            (value ->> 8)::bigint, (value ->> 9)::bigint, (value ->> 10)::bigint, (value ->> 11)::bigint,
-            value ->> 12, value ->> 13, value ->> 14
-        FROM jsonb_array_elements($2)
-        ON CONFLICT (organization_id, record_id) DO NOTHING RETURNING record_id AS value",
-};
+pub const INSERT_AND_TELL_RECORDS: Pair = insert_records!(" RETURNING record_id AS value");
 
 /// One writer at a time is how SQLite works; PostgreSQL keeps this lock until the transaction ends.
 pub const LOCK_SUMS: Pair = Pair { sqlite: "SELECT $1", postgres: "SELECT pg_advisory_xact_lock($1)" };
