@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
+use serde_json::json;
 
 use crate::Options;
 use crate::api::exchange;
@@ -18,6 +19,8 @@ use crate::schedule::Pace;
 use crate::server::Server;
 
 const VERIFY: &str = "verify";
+/// With a limit of the plan, one of the key and a monthly quota.
+const LIMITED: &str = "verify, limits and quota";
 const MALFORMED: &str = "verify, malformed";
 const FORWARD_AUTH: &str = "forward-auth";
 const ECHO: &str = "axum JSON echo";
@@ -31,6 +34,9 @@ pub fn measure(options: &Options, program: &Path, report: &mut Report) -> Result
     let instance = Instance::set_up(program)?;
     let keys = instance.import(options.keys, options.keys)?;
     instance.warm_up(&keys)?;
+    let limit = json!({ "limits": [{ "name": "requests", "limit": 1_000, "window_seconds": 60 }] });
+    let limited_keys = instance.import_with(options.keys, options.keys, &limit)?;
+    instance.warm_up(&limited_keys)?;
     let wrong_keys = keys.with_wrong_checksums();
 
     let (address, service_key) = (instance.api.address, &instance.api.service_key);
@@ -54,6 +60,7 @@ pub fn measure(options: &Options, program: &Path, report: &mut Report) -> Result
     let mut subjects = vec![
         Subject { name: ECHO, pid: echo.pid(), load: load(echo.address, &verify, &keys, Expected::VALID) },
         Subject { name: VERIFY, pid, load: load(address, &verify, &keys, Expected::VALID) },
+        Subject { name: LIMITED, pid, load: load(address, &verify, &limited_keys, Expected::VALID) },
         Subject { name: MALFORMED, pid, load: load(address, &verify, &wrong_keys, malformed) },
         Subject { name: FORWARD_AUTH, pid, load: load(address, &forward_auth, &keys, Expected::ADMITTED) },
         Subject { name: HELLO, pid: hello.pid(), load: load(hello.address, &forward_auth, &keys, Expected::ADMITTED) },
@@ -102,9 +109,12 @@ fn half_of_peak(options: &Options, runs: &Runs, subject: &Subject<'_>) -> Pace {
 
 fn figures(runs: &Runs) -> Vec<Figure> {
     let mut figures = Vec::new();
-    for (subject, baseline, target) in
-        [(VERIFY, ECHO, AtLeast(0.85)), (FORWARD_AUTH, HELLO, AtLeast(0.85)), (MALFORMED, VERIFY, MoreThan(1.0))]
-    {
+    for (subject, baseline, target) in [
+        (VERIFY, ECHO, AtLeast(0.85)),
+        (LIMITED, ECHO, AtLeast(0.75)),
+        (FORWARD_AUTH, HELLO, AtLeast(0.85)),
+        (MALFORMED, VERIFY, MoreThan(1.0)),
+    ] {
         let speed = runs.speed_ratio(subject, baseline);
         figures.push(Figure::new(format!("{subject} / {baseline}"), "requests/s", speed, target));
         figures.push(Figure::new(

@@ -97,11 +97,17 @@ impl Instance {
 
     /// Imports new keys by their hashes and returns the first `keep` of them.
     pub fn import(&self, count: usize, keep: usize) -> Result<Keyset> {
+        self.import_with(count, keep, &json!({}))
+    }
+
+    /// The same with further fields in each item.
+    pub fn import_with(&self, count: usize, keep: usize, fields: &Value) -> Result<Keyset> {
         let path = format!("/v1/organizations/{}/api-keys/import", self.organization);
         let (mut kept, mut done, start) = (Keyset::default(), 0, Instant::now());
         while done < count {
             let keys = Keyset::generate(IMPORT_ITEMS.min(count - done));
-            let items: Vec<Value> = keys.iter().enumerate().map(|(index, key)| item(done + index, key)).collect();
+            let items: Vec<Value> =
+                keys.iter().enumerate().map(|(index, key)| item(done + index, key, fields)).collect();
             let answer = self.api.post(&path, &json!({ "items": items }))?;
             let refused = answer["items"].as_array().context("items")?.iter().find(|item| !item["error"].is_null());
             ensure!(refused.is_none(), "an import was refused: {}", refused.unwrap_or(&Value::Null));
@@ -147,11 +153,14 @@ impl Instance {
     }
 }
 
-fn item(number: usize, key: &str) -> Value {
-    json!({
+fn item(number: usize, key: &str, fields: &Value) -> Value {
+    let mut item = json!({
         "name": format!("bench {number}"), "hash": sha256_hex(key), "algorithm": "sha256",
         "hint": &key[key.len() - 4..], "prefix": PREFIX, "environment": ENVIRONMENT, "scopes": ["invoices:read"]
-    })
+    });
+    let fields = fields.as_object().expect("fields are an object").clone();
+    item.as_object_mut().expect("an item is an object").extend(fields);
+    item
 }
 
 fn database_flag(url: Option<&str>) -> Vec<&str> {
@@ -168,7 +177,8 @@ fn serve(program: &Path, folder: &Path, database_url: Option<&str>) -> Result<(S
     command
         .args(["serve", "--listen", &address.to_string(), "--data-dir"])
         .arg(folder)
-        .args(database_flag(database_url));
+        .args(database_flag(database_url))
+        .env("KEYWARD_CALLER_LIMITS_IMPORT_PER_MINUTE", "1000000");
     let mut server = Server::start(command.stdout(Stdio::null()).stderr(log), address)?;
     let ready = Api { address, service_key: String::new() };
     let start = Instant::now();

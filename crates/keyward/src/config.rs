@@ -110,6 +110,7 @@ pub struct CallerLimitSettings {
     pub unauthenticated_per_minute: u64,
     pub authentication_per_minute: u64,
     pub create_per_minute: u64,
+    pub import_per_minute: u64,
     pub list_per_minute: u64,
     pub rotate_per_minute: u64,
     pub revoke_per_minute: u64,

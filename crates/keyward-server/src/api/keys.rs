@@ -8,7 +8,9 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use http::{StatusCode, header};
 use keyward::keys::{KeyFilter, RevokeAll, Sort};
-use keyward::limits::callers::Call::{Create, Health, List as Lists, Revoke, RevokeAll as RevokesAll, Rotate, Stats};
+use keyward::limits::callers::Call::{
+    Create, Health, Import as Imports, List as Lists, Revoke, RevokeAll as RevokesAll, Rotate, Stats,
+};
 use keyward::page::PageRequest;
 use keyward_core::access::Permission::{
     KeysCreate, KeysDelete, KeysRead, KeysRevoke, KeysRotate, KeysUpdate, UsageRead,
@@ -54,7 +56,7 @@ pub fn routes() -> Vec<Route> {
         post("/api-keys/import", Needs(KeysCreate), "Import hashes of another system", import)
             .takes::<ImportBody>()
             .answers::<ImportView>(200)
-            .limited(Create),
+            .limited(Imports),
         post("/api-keys/revoke-all", Needs(KeysRevoke), "Emergency: revoke every key but the caller's", revoke_all)
             .query::<WaitParams>()
             .takes::<RevokeAllBody>()

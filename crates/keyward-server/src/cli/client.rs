@@ -1,11 +1,16 @@
 //! Calls a running server's API, and makes its problems readable.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use http::Method;
+use http::header::RETRY_AFTER;
+use http::{Method, StatusCode};
 use serde_json::Value;
+
+/// The windows of the server's limits are a minute.
+const MAX_WAIT_SECONDS: u64 = 60;
 
 /// Which server, and as whom.
 #[derive(Args, Debug)]
@@ -44,18 +49,38 @@ impl Connection {
 impl Client {
     /// The answer's JSON; null when it has none.
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+        let (status, _, json) = self.send(method, path, body).await?;
+        if !status.is_success() {
+            bail!("{}", readable(&json));
+        }
+        Ok(json)
+    }
+
+    /// The same for long work made of many calls: where the server says that it is asked too often, waits as it says.
+    pub async fn call_patiently(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+        loop {
+            let (status, retry_after, json) = self.send(method.clone(), path, body).await?;
+            match retry_after {
+                Some(seconds) if status == StatusCode::TOO_MANY_REQUESTS && seconds <= MAX_WAIT_SECONDS => {
+                    eprintln!("limited; going on in {seconds} s");
+                    tokio::time::sleep(Duration::from_secs(seconds)).await;
+                }
+                _ if status.is_success() => return Ok(json),
+                _ => bail!("{}", readable(&json)),
+            }
+        }
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(StatusCode, Option<u64>, Value)> {
         let mut request = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.service_key);
         if let Some(body) = body {
             request = request.json(body);
         }
         let answer = request.send().await.with_context(|| format!("no answer from {}", self.url))?;
-        let success = answer.status().is_success();
+        let status = answer.status();
+        let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let text = answer.text().await?;
-        let json = serde_json::from_str(&text).unwrap_or(Value::Null);
-        if !success {
-            bail!("{}", readable(&json));
-        }
-        Ok(json)
+        Ok((status, retry_after, serde_json::from_str(&text).unwrap_or(Value::Null)))
     }
 
     pub async fn get(&self, path: &str) -> Result<Value> {
@@ -75,7 +100,8 @@ impl Client {
             let mut pairs: Vec<String> = vec![format!("limit={limit}")];
             pairs.extend(query.iter().map(|(name, value)| format!("{name}={}", encode(value))));
             pairs.extend(cursor.map(|cursor: String| format!("cursor={cursor}")));
-            let page = self.get(&format!("{path}?{}", pairs.join("&"))).await?;
+            let page = format!("{path}?{}", pairs.join("&"));
+            let page = self.call_patiently(Method::GET, &page, None).await?;
             items.extend(page["items"].as_array().into_iter().flatten().cloned());
             match page["next_cursor"].as_str() {
                 Some(next) if items.len() < most => cursor = Some(next.to_owned()),

@@ -216,7 +216,8 @@ async fn import(client: &Client, keys: &str, file: &PathBuf, json: bool) -> Resu
     progress.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} keys, {per_sec}, {eta} left")?);
     let (mut outcomes, mut failed) = (Vec::new(), 0);
     for (batch, chunk) in items.chunks(BATCH).enumerate() {
-        let answer = client.post(&format!("{keys}/import"), &json!({ "items": chunk })).await?;
+        let body = json!({ "items": chunk });
+        let answer = client.call_patiently(Method::POST, &format!("{keys}/import"), Some(&body)).await?;
         for outcome in answer["items"].as_array().into_iter().flatten() {
             let mut outcome = outcome.clone();
             outcome["index"] = (batch * BATCH + outcome["index"].as_u64().unwrap_or_default() as usize).into();

@@ -2,13 +2,14 @@
 
 use keyward_core::access::Permission;
 use keyward_core::id::{self, Id};
+use keyward_core::limit::{LimitRule, QuotaRule};
 use keyward_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::foreign::{self, ForeignHash};
 use super::issue::{self, NewRow, find_keyspace};
 use super::keyspaces::Keyspace;
-use super::terms::{Expiry, KeyTerms};
+use super::terms::{Expiry, KeyTerms, RulesText};
 use super::{Keys, sql as statements};
 use crate::announce::Subject;
 use crate::audit::{Event, EventType};
@@ -35,6 +36,8 @@ pub struct ImportItem {
     pub environment: Option<String>,
     pub scopes: Vec<String>,
     pub expires_at: Option<Timestamp>,
+    pub limits: Vec<LimitRule>,
+    pub quota: Option<QuotaRule>,
     pub external_id: Option<String>,
     pub metadata: Value,
 }
@@ -97,7 +100,7 @@ impl Keys {
             name: item.name.clone(),
             scopes: item.scopes.clone(),
             permissions: Vec::new(),
-            rules: Default::default(),
+            rules: RulesText { limits: item.limits.clone(), quota: item.quota.clone(), ..Default::default() },
             external_id: item.external_id.clone(),
             metadata: item.metadata.clone(),
         };

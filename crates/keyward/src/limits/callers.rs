@@ -42,6 +42,7 @@ calls! {
     /// Passwords, codes and one-time links.
     Authentication "authentication" authentication_per_minute;
     Create "create" create_per_minute;
+    Import "import" import_per_minute;
     List "list" list_per_minute;
     Rotate "rotate" rotate_per_minute;
     Revoke "revoke" revoke_per_minute;

@@ -199,6 +199,11 @@ struct ImportItemBody {
     scopes: Vec<String>,
     #[schemars(with = "Option<String>")]
     expires_at: Option<Timestamp>,
+    #[serde(default)]
+    #[schemars(with = "Vec<Value>")]
+    limits: Vec<LimitRule>,
+    #[schemars(with = "Option<Value>")]
+    quota: Option<QuotaRule>,
     external_id: Option<String>,
     metadata: Option<Value>,
 }
@@ -214,6 +219,8 @@ impl ImportBody {
             environment: item.environment,
             scopes: item.scopes,
             expires_at: item.expires_at,
+            limits: item.limits,
+            quota: item.quota,
             external_id: item.external_id,
             metadata: item.metadata.unwrap_or_else(|| json!({})),
         };
