@@ -48,6 +48,7 @@ impl Tasks {
         let mut running = vec![
             tokio::spawn(write(verifier, limits.clone(), flush_every, stopped.clone())),
             tokio::spawn(meter(usage.clone(), meter_every, stopped.clone())),
+            tokio::spawn(fold(usage.clone(), meter_every, stopped.clone())),
             tokio::spawn(share(limits.clone(), stopped.clone())),
             tokio::spawn(keep_times(plans, reservations, flush_every, stopped.clone())),
             tokio::spawn(sweep(ground.clone(), idempotency, limits, usage, stopped.clone())),
@@ -117,6 +118,25 @@ async fn meter(usage: Usage, every: Duration, mut stopped: watch::Receiver<bool>
         }
         if last {
             return;
+        }
+    }
+}
+
+/// Adds written counts to the sums.
+async fn fold(usage: Usage, every: Duration, mut stopped: watch::Receiver<bool>) {
+    let mut timer = interval(every);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = timer.tick() => {}
+            _ = stopped.changed() => return,
+        }
+        // A part that is not added now is added later, by this node or another.
+        tokio::select! {
+            folded = usage.fold_slowly() => if let Err(error) = folded {
+                tracing::warn!(%error, "counts of verifications could not be added up; it is tried again");
+            },
+            _ = stopped.changed() => return,
         }
     }
 }

@@ -1,78 +1,12 @@
 //! kill -9 in a loop: what was answered is there after the restart, and no change without its line in the book.
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use crate::support::process::{Process, set_up};
 use crate::support::{Answer, Backend, Place};
 
 const ROUNDS: usize = 4;
-
-/// The real binary, killed when dropped.
-struct Process {
-    child: Child,
-    url: String,
-}
-
-fn keyward() -> Command {
-    let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_keyward")));
-    command.stdin(Stdio::null()).stderr(Stdio::null()).env_clear();
-    // Thousands of changes in a few seconds are what this is about.
-    command
-        .env("KEYWARD_CALLER_LIMITS_CREATE_PER_MINUTE", "1000000")
-        .env("KEYWARD_CALLER_LIMITS_REVOKE_PER_MINUTE", "1000000");
-    command
-}
-
-fn place_flags(place: &Place) -> Vec<String> {
-    match place.database_url() {
-        Some(url) => vec!["--database-url".to_owned(), url.to_owned()],
-        None => vec!["--data-dir".to_owned(), place.folder().to_string_lossy().into_owned()],
-    }
-}
-
-impl Process {
-    fn start(place: &Place) -> Self {
-        let mut child = keyward()
-            .arg("serve")
-            .args(place_flags(place))
-            .args(["--listen", "127.0.0.1:0"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("keyward starts");
-        let stdout = child.stdout.take().expect("a pipe");
-        let line = BufReader::new(stdout).lines().map_while(Result::ok).find(|line| line.contains("running at"));
-        let line = line.expect("it says where it runs");
-        let url = line.split_whitespace().find(|word| word.starts_with("http://")).expect("an address").to_owned();
-        Self { child, url }
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().expect("SIGKILL");
-        self.child.wait().expect("it is gone");
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn set_up(place: &Place) -> String {
-    let output = keyward()
-        .arg("setup")
-        .args(place_flags(place))
-        .args(["--email", "owner@example.com", "--organization", "Acme"])
-        .output()
-        .expect("keyward runs");
-    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    told["service_key"].as_str().expect("a service key").to_owned()
-}
 
 /// What a client was told before the server died.
 #[derive(Default)]
@@ -110,7 +44,7 @@ async fn check(backend: Backend) {
     let place = Place::new(backend).await;
     let service_key = set_up(&place);
     let client = reqwest::Client::new();
-    let mut server = Process::start(&place);
+    let mut server = Process::start(&place, &[]);
     let get =
         async |url: &str, path: &str| Answer::of(client.get(format!("{url}{path}")).bearer_auth(&service_key)).await;
     let plan = json!({ "name": "crash", "key_limit": 100_000, "requests_per_minute": 1_000_000, "quota_per_month": 1_000_000_000 });
@@ -136,7 +70,7 @@ async fn check(backend: Backend) {
             told.revoked.extend(one.revoked);
         }
         assert!(!told.issued.is_empty(), "the server died before any work");
-        server = Process::start(&place);
+        server = Process::start(&place, &[]);
         for (id, key) in &told.issued {
             let wanted = if told.revoked.contains(id) { "revoked" } else { "valid" };
             let body = json!({ "key": key });

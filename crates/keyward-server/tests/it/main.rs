@@ -13,6 +13,7 @@ mod imports;
 mod keys;
 mod leaks;
 mod limits;
+mod metering;
 mod nginx;
 mod nodes;
 mod organizations;

@@ -32,8 +32,13 @@ macro_rules! pair {
 }
 
 /// In order; a step that was released is never changed.
-const STEPS: &[Step] =
-    &[shared!("0001_foundation"), pair!("0002_nodes"), shared!("0003_limits"), shared!("0004_usage")];
+const STEPS: &[Step] = &[
+    shared!("0001_foundation"),
+    pair!("0002_nodes"),
+    shared!("0003_limits"),
+    shared!("0004_usage"),
+    shared!("0005_meter_batches"),
+];
 
 /// The types of the shared text and what each database calls them.
 const TYPES: &[(&str, &str, &str)] = &[

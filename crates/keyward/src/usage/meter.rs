@@ -2,7 +2,7 @@
 //! allocation once a key, outcome and route have been seen in this minute. `flush` writes the counts down.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,6 +17,7 @@ use keyward_core::verdict::{Outcome, Request};
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
+use super::batch::{Batch, Entry, Group};
 use super::flush::Waiting;
 use super::record::route_of;
 use super::rollup::OTHER_ROUTES;
@@ -27,31 +28,17 @@ use crate::metrics::Metrics;
 /// Most routes of an organization that are told apart.
 const MAX_ROUTES: usize = 200;
 /// Most counts between two flushes, and most that wait for a database that does not take them.
-pub(super) const MAX_COUNTS: usize = 1_000_000;
+const MAX_COUNTS: usize = 1_000_000;
 /// Threads that count at the same time without meeting.
 const STRIPES: usize = 16;
 /// How long a verification waits for the commit of its count where metering is strict.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What one count is about. In the order in which counts are written.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Counted {
-    /// Of zeros for keys that nobody knows.
-    pub organization: Uuid,
-    /// In minutes since 1970.
-    pub minute: i64,
-    pub key: Uuid,
-    pub secret: Uuid,
-    pub outcome: &'static str,
-    /// Empty where the caller did not tell.
-    pub route: Arc<str>,
-}
-
 /// What a count is looked up by: the secret, and a digest of outcome, minute and route.
 #[derive(PartialEq, Eq, Hash)]
 struct Mark(u128, u64);
 
-type Stripe = HashMap<Mark, (Counted, i64), BuildHasherDefault<MarkHasher>>;
+type Stripe = HashMap<Mark, (Group, Entry), BuildHasherDefault<MarkHasher>>;
 
 /// Folds the two parts of a mark, which are uniform enough already.
 #[derive(Default)]
@@ -138,8 +125,8 @@ impl Meter {
             Some(route) => (mark, route),
             None => (self.mark(secret, outcome, minute, 1), self.other.clone()),
         };
-        let (organization, key) = (record.tenant.id.uuid(), record.key_id.uuid());
-        self.begin(mark, Counted { organization, minute, key, secret, outcome: outcome.as_str(), route });
+        let group = Group { organization: record.tenant.id.uuid(), minute, outcome, route };
+        self.begin(mark, group, Entry { key: record.key_id.uuid(), secret, calls: 1 });
     }
 
     /// Counts a string that is no key, or none within the caller's reach: for the instance only.
@@ -147,8 +134,8 @@ impl Meter {
         let (minute, nobody) = (now.as_seconds().div_euclid(60), Uuid::nil());
         let mark = self.mark(nobody, outcome, minute, 0);
         if !self.add(&mark) {
-            let (outcome, route) = (outcome.as_str(), self.no_route.clone());
-            self.begin(mark, Counted { organization: nobody, minute, key: nobody, secret: nobody, outcome, route });
+            let group = Group { organization: nobody, minute, outcome, route: self.no_route.clone() };
+            self.begin(mark, group, Entry { key: nobody, secret: nobody, calls: 1 });
         }
     }
 
@@ -177,15 +164,19 @@ impl Meter {
         self.nudged.notified().await;
     }
 
-    /// Takes everything that was counted so far.
-    pub(super) fn take(&self, into: &mut BTreeMap<Counted, i64>) {
+    /// Takes everything that was counted so far, up to a bound.
+    pub(super) fn take(&self, into: &mut Batch) {
         let mut taken = Stripe::default();
         for stripe in &self.stripes {
             // Changed for an empty one that has room already; the threads go on while this one is read.
             std::mem::swap(&mut taken, &mut *stripe.lock().expect("no one panics while counting"));
             self.count.fetch_sub(taken.len(), Ordering::Relaxed);
-            for (_, (counted, calls)) in taken.drain() {
-                *into.entry(counted).or_default() += calls;
+            for (_, (group, entry)) in taken.drain() {
+                if into.len() < MAX_COUNTS {
+                    into.add(group, entry);
+                } else {
+                    self.metrics.unmetered.inc_by(entry.calls);
+                }
             }
         }
     }
@@ -213,16 +204,16 @@ impl Meter {
     /// Adds one to what is counted already; false when it is not.
     fn add(&self, mark: &Mark) -> bool {
         let mut stripe = self.stripe().lock().expect("no one panics while counting");
-        stripe.get_mut(mark).map(|(_, calls)| *calls += 1).is_some()
+        stripe.get_mut(mark).map(|(_, entry)| entry.calls += 1).is_some()
     }
 
     #[cold]
-    fn begin(&self, mark: Mark, counted: Counted) {
+    fn begin(&self, mark: Mark, group: Group, entry: Entry) {
         let mut stripe = self.stripe().lock().expect("no one panics while counting");
-        if let Some((_, calls)) = stripe.get_mut(&mark) {
-            *calls += 1;
+        if let Some((_, counted)) = stripe.get_mut(&mark) {
+            counted.calls += 1;
         } else if self.count.fetch_add(1, Ordering::Relaxed) < MAX_COUNTS {
-            stripe.insert(mark, (counted, 1));
+            stripe.insert(mark, (group, entry));
         } else {
             self.count.fetch_sub(1, Ordering::Relaxed);
             self.metrics.unmetered.inc();

@@ -4,7 +4,9 @@
 //! Records, and the sums they change, commit together, so a crash leaves no drift between the two. Limits and quotas are
 //! not kept here: what decides about a call must not wait for what is told about it.
 
+mod batch;
 mod flush;
+mod fold;
 mod ingest;
 pub mod meter;
 mod recompute;
@@ -19,6 +21,7 @@ use std::sync::Arc;
 
 use keyward_core::access::Permission;
 use keyward_core::id::{self, Id};
+use tokio::sync::Mutex;
 
 use crate::accounts::organizations;
 use crate::config::UsageSettings;
@@ -40,12 +43,14 @@ pub struct Usage {
     ground: Ground,
     settings: UsageSettings,
     meter: Arc<Meter>,
+    /// Held while this node folds.
+    folding: Arc<Mutex<()>>,
 }
 
 impl Usage {
     pub(crate) fn new(ground: Ground, settings: UsageSettings, metrics: Arc<Metrics>) -> Self {
         let meter = Arc::new(Meter::new(settings.metering, ground.new_id(), metrics));
-        Self { ground, settings, meter }
+        Self { ground, settings, meter, folding: Arc::default() }
     }
 
     /// Where the verifier counts.
@@ -53,10 +58,11 @@ impl Usage {
         self.meter.clone()
     }
 
-    /// Whose usage the caller may see in an organization that exists.
+    /// Whose usage the caller may see in an organization that exists. What was counted so far is in the sums then.
     async fn reach(&self, context: &Context, organization: Id<id::Organization>) -> Result<Whose> {
         let whose = context.require(organization, Permission::UsageRead)?;
         self.require_present(context, organization).await?;
+        self.fold().await?;
         Ok(whose)
     }
 

@@ -111,6 +111,24 @@ pub const LAST_BATCH: &str = "INSERT INTO meter (id, batch, written_at) VALUES (
 pub const NOTE_BATCH: &str = "UPDATE meter SET batch = $2, written_at = $3 WHERE id = $1";
 pub const FORGET_METERS: &str = "DELETE FROM meter WHERE written_at < $1";
 
+pub const INSERT_BATCH: &str =
+    "INSERT INTO meter_batch (id, written_at, entry_count, is_part, counts) VALUES ($1, $2, $3, $4, $5)";
+pub const DELETE_BATCH: &str = "DELETE FROM meter_batch WHERE id = $1";
+/// How much waits to be sorted into parts, since when, and how many parts wait to be added.
+pub const PENDING: &str =
+    "SELECT CAST(coalesce(sum(CASE WHEN is_part THEN 0 ELSE entry_count END), 0) AS bigint) AS entry_count,
+    min(CASE WHEN is_part THEN NULL ELSE written_at END) AS oldest,
+    CAST(coalesce(sum(CASE WHEN is_part THEN 1 ELSE 0 END), 0) AS bigint) AS part_count FROM meter_batch";
+/// Two nodes that fold at the same time: the second waits, and then finds what the first has left.
+pub const BATCHES: Pair = Pair {
+    sqlite: "SELECT id, counts FROM meter_batch WHERE NOT is_part ORDER BY written_at, id LIMIT $1",
+    postgres: "SELECT id, counts FROM meter_batch WHERE NOT is_part ORDER BY written_at, id LIMIT $1 FOR UPDATE",
+};
+pub const NEXT_PART: Pair = Pair {
+    sqlite: "SELECT id, counts FROM meter_batch WHERE is_part ORDER BY id LIMIT 1",
+    postgres: "SELECT id, counts FROM meter_batch WHERE is_part ORDER BY id LIMIT 1 FOR UPDATE",
+};
+
 /// Rows of `[organization, level, microseconds, key, secret, outcome, route, calls]`.
 pub const ADD_COUNTS: Pair = Pair {
     sqlite: "INSERT INTO verify_count (organization_id, level, starts_at, key_id, secret_id, outcome, route, calls)

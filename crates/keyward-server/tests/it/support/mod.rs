@@ -4,6 +4,7 @@ mod database;
 mod http;
 pub mod nginx;
 pub mod postgres;
+pub mod process;
 pub mod proxy;
 pub mod redis;
 

@@ -1,0 +1,170 @@
+//! Verifications that Keyward counts by itself, and how exactly the counts survive a crash.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::support::process::{Process, set_up};
+use crate::support::{Answer, Backend, Node, Place, on_both};
+use crate::usage::get;
+
+on_both! {
+    async fn verifications_are_counted_by_outcome(node: Node) {
+        let key = node.new_key(json!({ "scopes": ["a:b"] })).await;
+        let id = key["id"].as_str().unwrap();
+        for number in 0..5 {
+            node.verify(json!({ "key": key["key"], "method": "GET", "path": format!("/invoices/{number}") })).await;
+        }
+        node.verify(json!({ "key": key["key"], "scopes": ["c:d"] })).await;
+        node.verify(json!({ "key": key["key"], "dry_run": true })).await;
+        node.verify(json!({ "key": format!("{}0", key["key"].as_str().unwrap()) })).await;
+        node.app.keyward.usage.flush().await.unwrap();
+        let summary = get(&node, "/v1/usage/summary").await;
+        assert_eq!(summary["verifications"], json!({ "total": 6, "by_code": { "valid": 5, "insufficient_scope": 1 } }));
+        let stats = get(&node, &format!("/v1/api-keys/{id}/stats")).await;
+        assert_eq!((&stats["verifications"], &stats["usage"]), (&json!(6), &summary));
+        assert_eq!(get(&node, "/v1/usage/errors").await["refusals"], json!([{ "code": "insufficient_scope", "count": 1 }]));
+        assert_eq!(get(&node, "/v1/usage/daily").await["items"][19]["verifications"], 6);
+        let top = get(&node, "/v1/usage/top-consumers?by=cost&limit=1").await;
+        assert_eq!((&top["items"][0]["key_id"], &top["items"][0]["verifications"]), (&key["id"], &json!(6)));
+        let by_route = node.tell("SELECT calls AS value FROM verify_count WHERE route = 'GET /invoices/{id}'").await;
+        assert_eq!(by_route, 5, "five paths, one route");
+        let unknown = node.tell("SELECT calls AS value FROM verify_count WHERE outcome = 'malformed' AND level = 'month'").await;
+        assert_eq!(unknown, 1, "of the instance only");
+    }
+
+    async fn many_counts_are_added_up_later_and_told_at_once(node: Node) {
+        let organization = node.new_organization("many", "enterprise").await;
+        let mut keys = Vec::new();
+        for number in 0..30 {
+            let path = format!("/v1/organizations/{organization}/api-keys");
+            let key = node.post(&path, json!({ "name": format!("k{number}") })).await;
+            keys.push(key.json["key"].as_str().unwrap().to_owned());
+        }
+        for key in &keys {
+            let call = |route: usize| json!({ "key": key, "method": "GET", "path": format!("/route{}", char::from(b'a' + route as u8)) });
+            let items: Vec<Value> = (0..20).chain(0..20).map(call).collect();
+            let answer = node.post("/v1/api-keys/verify/batch", json!({ "items": items })).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+        }
+        let usage = &node.app.keyward.usage;
+        usage.flush().await.unwrap();
+        let counted = format!("/v1/organizations/{organization}/usage/summary");
+        assert_eq!(get(&node, &counted).await["verifications"], json!({ "total": 1_200, "by_code": { "valid": 1_200 } }));
+        assert_eq!(node.tell("SELECT count(*) AS value FROM meter_batch").await, 0);
+        let by_route = "SELECT CAST(sum(calls) AS bigint) AS value FROM verify_count WHERE level = 'hour' AND route = 'GET /routeb'";
+        assert_eq!(node.tell(by_route).await, 60);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_metering_is_strict_a_verdict_comes_after_the_commit_of_its_count() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let strict = |layers: &mut keyward::config::Layers| {
+            layers.flag("usage.metering", "strict");
+            layers.flag("usage.flush_millis", 600_000);
+        };
+        let node = Node::start_with(backend, strict).await;
+        let key = node.new_key(json!({})).await;
+        for count in 1..4 {
+            assert_eq!(node.code_of(key["key"].as_str().unwrap()).await, "valid");
+            assert_eq!(get(&node, "/v1/usage/summary").await["verifications"]["total"], count);
+        }
+    }
+}
+
+/// Verifies until the server is gone; answers when each verdict came.
+async fn verify(
+    client: reqwest::Client,
+    url: String,
+    service_key: String,
+    key: String,
+    done: mpsc::UnboundedSender<()>,
+) -> Vec<Instant> {
+    let mut answered = Vec::new();
+    let path = format!("{url}/v1/api-keys/verify");
+    while let Ok(answer) = client.post(&path).bearer_auth(&service_key).json(&json!({ "key": key })).send().await {
+        let Ok(verdict) = answer.json::<Value>().await else { break };
+        assert_eq!(verdict["code"], "valid");
+        answered.push(Instant::now());
+        let _ = done.send(());
+    }
+    answered
+}
+
+const WORKERS: usize = 4;
+const FLUSH: Duration = Duration::from_millis(200);
+/// For the flush itself, on a machine that runs other tests as well.
+const SLACK: Duration = Duration::from_millis(400);
+
+/// Kills the server under load, again and again: the quota and the sums hold every verdict that was answered, but for
+/// those that were answered within `lost` before a crash.
+async fn check_drift(backend: Backend, metering: &str, lost: Duration) {
+    let place = Place::new(backend).await;
+    let service_key = set_up(&place);
+    let millis = FLUSH.as_millis().to_string();
+    let settings = [
+        ("KEYWARD_USAGE_METERING", metering),
+        ("KEYWARD_USAGE_FLUSH_MILLIS", &millis),
+        ("KEYWARD_VERIFY_FLUSH_MILLIS", &millis),
+    ];
+    let client = reqwest::Client::new();
+    let mut server = Process::start(&place, &settings);
+    let post = async |url: &str, path: &str, body: Value| {
+        Answer::of(client.post(format!("{url}{path}")).bearer_auth(&service_key).json(&body)).await.json
+    };
+    let plan = json!({ "name": "drift", "key_limit": 10, "requests_per_minute": 1_000_000_000, "quota_per_month": 1_000_000_000 });
+    post(&server.url, "/v1/plans", plan).await;
+    let organization = json!({ "name": "Drift", "slug": "drift", "email": "drift@example.com", "plan": "drift" });
+    let organization = post(&server.url, "/v1/organizations", organization).await["id"].as_str().unwrap().to_owned();
+    let keys = format!("/v1/organizations/{organization}/api-keys");
+    let key = post(&server.url, &keys, json!({ "name": "k" })).await["key"].as_str().unwrap().to_owned();
+    let (mut answered, mut recent) = (0, 0);
+    for round in 0..3 {
+        let (done, mut seen) = mpsc::unbounded_channel();
+        let start = |_| {
+            tokio::spawn(verify(client.clone(), server.url.clone(), service_key.clone(), key.clone(), done.clone()))
+        };
+        let working: Vec<_> = (0..WORKERS).map(start).collect();
+        for _ in 0..400 + 70 * round {
+            seen.recv().await.expect("the workers work");
+        }
+        let killed = Instant::now();
+        server.kill();
+        for worker in working {
+            let times = worker.await.expect("a worker");
+            answered += times.len();
+            recent += times.iter().filter(|at| killed.saturating_duration_since(**at) <= lost).count();
+        }
+        server = Process::start(&place, &settings);
+    }
+    assert!(answered > 100, "{answered} verdicts are no load");
+    let dry_run = post(&server.url, "/v1/api-keys/verify", json!({ "key": key, "dry_run": true })).await;
+    let used = 1_000_000_000 - dry_run["quota"]["remaining"].as_u64().unwrap() as usize;
+    let path = format!("{}/v1/organizations/{organization}/usage/summary", server.url);
+    let summary = Answer::of(client.get(path).bearer_auth(&service_key)).await.json;
+    let metered = summary["verifications"]["total"].as_u64().unwrap() as usize;
+    // What was counted and not answered before the crash is at most what was under way.
+    for (what, counted) in [("quota", used), ("sums", metered)] {
+        let range = answered - recent..=answered + 3 * WORKERS;
+        assert!(
+            range.contains(&counted),
+            "{what}: {counted} counted, {answered} answered, {recent} of them just before a crash"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_loses_at_most_one_flush_interval_of_counts() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        check_drift(backend, "behind", FLUSH + SLACK).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_loses_no_count_where_metering_is_strict() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        check_drift(backend, "strict", Duration::ZERO).await;
+    }
+}

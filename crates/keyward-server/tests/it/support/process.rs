@@ -1,0 +1,76 @@
+//! The real binary as a process of its own, for tests that end it without warning.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use super::Place;
+
+/// The real binary, killed when dropped.
+pub struct Process {
+    child: Child,
+    pub url: String,
+}
+
+fn keyward() -> Command {
+    let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_keyward")));
+    command.stdin(Stdio::null()).stderr(Stdio::null()).env_clear();
+    // Thousands of changes in a few seconds are what this is about.
+    command
+        .env("KEYWARD_CALLER_LIMITS_CREATE_PER_MINUTE", "1000000")
+        .env("KEYWARD_CALLER_LIMITS_REVOKE_PER_MINUTE", "1000000");
+    command
+}
+
+fn place_flags(place: &Place) -> Vec<String> {
+    match place.database_url() {
+        Some(url) => vec!["--database-url".to_owned(), url.to_owned()],
+        None => vec!["--data-dir".to_owned(), place.folder().to_string_lossy().into_owned()],
+    }
+}
+
+impl Process {
+    /// Starts the server with further settings, each a variable and its value.
+    pub fn start(place: &Place, settings: &[(&str, &str)]) -> Self {
+        let mut child = keyward()
+            .envs(settings.iter().copied())
+            .arg("serve")
+            .args(place_flags(place))
+            .args(["--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("keyward starts");
+        let stdout = child.stdout.take().expect("a pipe");
+        let line = BufReader::new(stdout).lines().map_while(Result::ok).find(|line| line.contains("running at"));
+        let line = line.expect("it says where it runs");
+        let url = line.split_whitespace().find(|word| word.starts_with("http://")).expect("an address").to_owned();
+        Self { child, url }
+    }
+
+    /// As a crash does: no time for anything.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("SIGKILL");
+        self.child.wait().expect("it is gone");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sets the instance up and answers its service key.
+pub fn set_up(place: &Place) -> String {
+    let output = keyward()
+        .arg("setup")
+        .args(place_flags(place))
+        .args(["--email", "owner@example.com", "--organization", "Acme"])
+        .output()
+        .expect("keyward runs");
+    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    told["service_key"].as_str().expect("a service key").to_owned()
+}

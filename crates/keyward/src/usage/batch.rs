@@ -1,0 +1,174 @@
+//! A batch of counts: in memory grouped by what many keys share, in the database a compact block of bytes. What the
+//! counts are added to is `fold`'s.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use keyward_core::verdict::Outcome;
+use uuid::Uuid;
+
+/// First byte of a written batch.
+const VERSION: u8 = 1;
+const ENTRY_BYTES: usize = 16 + 16 + 8;
+
+/// What the counts of many keys have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Group {
+    /// Of zeros for keys that nobody knows.
+    pub organization: Uuid,
+    /// In minutes since 1970.
+    pub minute: i64,
+    pub outcome: Outcome,
+    /// Empty where the caller did not tell.
+    pub route: Arc<str>,
+}
+
+/// How often one secret met its group's outcome. Zeros for a key that nobody knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Entry {
+    pub key: Uuid,
+    pub secret: Uuid,
+    pub calls: u64,
+}
+
+/// Counts by group. One secret may stand in a group more than once.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Batch {
+    pub groups: HashMap<Group, Vec<Entry>>,
+    len: usize,
+}
+
+impl Batch {
+    /// How many entries it holds.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub fn add(&mut self, group: Group, entry: Entry) {
+        self.groups.entry(group).or_default().push(entry);
+        self.len += 1;
+    }
+
+    /// Takes everything that another one holds.
+    pub fn append(&mut self, other: Self) {
+        self.len += other.len;
+        for (group, mut entries) in other.groups {
+            self.groups.entry(group).or_default().append(&mut entries);
+        }
+    }
+
+    /// One entry a secret in each group, and the entries in batches of at most `most`.
+    pub fn into_parts(mut self, most: usize) -> Vec<Self> {
+        let (mut parts, mut part) = (Vec::new(), Self::default());
+        for (group, entries) in &mut self.groups {
+            entries.sort_unstable();
+            entries.dedup_by(|later, first| {
+                let is_same = (later.key, later.secret) == (first.key, first.secret);
+                first.calls += if is_same { later.calls } else { 0 };
+                is_same
+            });
+            for entry in entries.drain(..) {
+                part.add(group.clone(), entry);
+                if part.len == most {
+                    parts.push(std::mem::take(&mut part));
+                }
+            }
+        }
+        parts.push(part);
+        parts.retain(|part| !part.is_empty());
+        parts
+    }
+
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(1 + self.groups.len() * 128 + self.len * ENTRY_BYTES);
+        bytes.push(VERSION);
+        for (group, entries) in &self.groups {
+            bytes.extend_from_slice(group.organization.as_bytes());
+            bytes.extend_from_slice(&group.minute.to_le_bytes());
+            for text in [group.outcome.as_str(), &group.route] {
+                bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
+                bytes.extend_from_slice(text.as_bytes());
+            }
+            bytes.extend_from_slice(&(entries.len() as u32).to_le_bytes());
+            for entry in entries {
+                bytes.extend_from_slice(entry.key.as_bytes());
+                bytes.extend_from_slice(entry.secret.as_bytes());
+                bytes.extend_from_slice(&entry.calls.to_le_bytes());
+            }
+        }
+        bytes
+    }
+
+    /// `None` for what `to_bytes` never wrote.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut rest = bytes.strip_prefix(&[VERSION])?;
+        let mut batch = Self::default();
+        while !rest.is_empty() {
+            let group = Group {
+                organization: Uuid::from_bytes(take(&mut rest)?),
+                minute: i64::from_le_bytes(take(&mut rest)?),
+                outcome: Outcome::from_code(text(&mut rest)?)?,
+                route: text(&mut rest)?.into(),
+            };
+            for _ in 0..u32::from_le_bytes(take(&mut rest)?) {
+                let (key, secret) = (Uuid::from_bytes(take(&mut rest)?), Uuid::from_bytes(take(&mut rest)?));
+                batch.add(group.clone(), Entry { key, secret, calls: u64::from_le_bytes(take(&mut rest)?) });
+            }
+        }
+        Some(batch)
+    }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (taken, left) = rest.split_first_chunk()?;
+    *rest = left;
+    Some(*taken)
+}
+
+fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    let length = u32::from_le_bytes(take(rest)?) as usize;
+    let (text, left) = rest.split_at_checked(length)?;
+    *rest = left;
+    std::str::from_utf8(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(minute: i64, route: &str) -> Group {
+        Group { organization: Uuid::from_u128(7), minute, outcome: Outcome::Valid, route: route.into() }
+    }
+
+    fn entry(key: u128, calls: u64) -> Entry {
+        Entry { key: Uuid::from_u128(key), secret: Uuid::from_u128(key + 1), calls }
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let mut batch = Batch::default();
+        batch.add(group(1, ""), entry(1, u64::MAX));
+        batch.add(group(-1, "GET /Größe"), entry(2, 0));
+        let bytes = batch.to_bytes();
+        assert_eq!(Batch::from_bytes(&bytes).as_ref(), Some(&batch));
+        assert!((1..bytes.len()).any(|end| Batch::from_bytes(&bytes[..end]).is_none()));
+        assert_eq!(Batch::from_bytes(&[]), None);
+        assert_eq!(Batch::from_bytes(&[VERSION + 1]), None);
+    }
+
+    #[test]
+    fn parts_hold_each_secret_once_and_all_of_its_calls() {
+        let mut batch = Batch::default();
+        for number in 0..30 {
+            batch.add(group(number as i64 % 2, ""), entry(number % 10, 1));
+        }
+        let parts = batch.into_parts(4);
+        assert_eq!(parts.iter().map(Batch::len).collect::<Vec<_>>(), [4, 4, 2]);
+        let entries = parts.iter().flat_map(|part| part.groups.values().flatten());
+        assert!(entries.clone().all(|entry| entry.calls == 3) && entries.count() == 10);
+    }
+}

@@ -1,0 +1,160 @@
+//! Adds written batches of counts to the sums. Few counts are added at once. Many wait up to a minute, so that a key is
+//! added once for all of it; then they are sorted into parts, each added in a transaction of its own, with pauses that leave
+//! the database and the processor to others. Whoever reads the sums folds first, so reports are never behind the batches.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use keyward_core::id::{self, Id};
+use keyward_core::time::Timestamp;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::batch::{Batch, Entry, Group};
+use super::rollup::{ALL_KEYS, Level};
+use super::{Usage, sql as statements};
+use crate::db::{DbError, Json, Tx, row, sql};
+use crate::error::Result;
+
+/// Entries that are added in one transaction.
+const PART: usize = 500;
+/// How long many counts wait for more.
+const PATIENCE_SECONDS: i64 = 60;
+/// Batches of which one transaction makes parts.
+const MAX_BATCHES: i64 = 128;
+/// After each part, the fold rests for so many times the time that it took.
+const REST: u32 = 9;
+
+/// Where a count is added: organization, level, time, key, secret, outcome, route.
+type Place<'a> = (Uuid, &'static str, Timestamp, Uuid, Uuid, &'static str, &'a str);
+
+row! {
+    struct PendingRow {
+        entry_count: i64,
+        oldest: Option<Timestamp>,
+        part_count: i64,
+    }
+}
+
+row! {
+    struct BatchRow {
+        id: Id<id::MeterBatch>,
+        counts: Vec<u8>,
+    }
+}
+
+impl BatchRow {
+    fn read(&self) -> Result<Batch> {
+        let batch = Batch::from_bytes(&self.counts);
+        batch.ok_or_else(|| DbError::Unreadable(format!("the counts of batch {}", self.id)).into())
+    }
+}
+
+impl Usage {
+    /// Adds everything that is written to the sums.
+    pub async fn fold(&self) -> Result<()> {
+        let pending: PendingRow = sql(statements::PENDING).one(&self.ground.db).await?;
+        if pending.entry_count == 0 && pending.part_count == 0 {
+            return Ok(());
+        }
+        let _one_at_a_time = self.folding.lock().await;
+        self.sort().await?;
+        while self.add_part().await? {}
+        Ok(())
+    }
+
+    /// The same on a timer: many counts only when their time has come, and slowly.
+    pub(crate) async fn fold_slowly(&self) -> Result<()> {
+        let PendingRow { entry_count, oldest, part_count } = sql(statements::PENDING).one(&self.ground.db).await?;
+        let due = self.ground.now().plus_seconds(-PATIENCE_SECONDS);
+        let is_due = entry_count <= PART as i64 || oldest.is_some_and(|oldest| oldest <= due);
+        if part_count == 0 && (entry_count == 0 || !is_due) {
+            return Ok(());
+        }
+        if is_due {
+            let _one_at_a_time = self.folding.lock().await;
+            self.sort().await?;
+        }
+        loop {
+            let start = Instant::now();
+            let is_more = {
+                let _one_at_a_time = self.folding.lock().await;
+                self.add_part().await?
+            };
+            if !is_more {
+                return Ok(());
+            }
+            tokio::time::sleep((start.elapsed() * REST).min(Duration::from_secs(1))).await;
+        }
+    }
+
+    /// Makes parts of the batches, and adds them right away where they are few.
+    async fn sort(&self) -> Result<()> {
+        loop {
+            let mut tx = self.ground.db.begin().await?;
+            let rows: Vec<BatchRow> = statements::BATCHES.within(&tx).bind(MAX_BATCHES).all(&mut tx).await?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            let mut all = Batch::default();
+            for row in &rows {
+                all.append(row.read()?);
+                sql(statements::DELETE_BATCH).bind(row.id).execute(&mut tx).await?;
+            }
+            let mut parts = all.into_parts(PART);
+            if let [part] = parts.as_slice() {
+                add(&mut tx, part).await?;
+                parts.clear();
+            }
+            for part in parts {
+                let insert =
+                    sql(statements::INSERT_BATCH).bind(self.ground.new_id::<id::MeterBatch>()).bind(self.ground.now());
+                insert.bind(part.len() as i64).bind(true).bind(part.to_bytes()).execute(&mut tx).await?;
+            }
+            tx.commit().await?;
+        }
+    }
+
+    /// Adds one part; answers whether there was one.
+    async fn add_part(&self) -> Result<bool> {
+        let mut tx = self.ground.db.begin().await?;
+        let row: Option<BatchRow> = statements::NEXT_PART.within(&tx).optional(&mut tx).await?;
+        let Some(row) = row else { return Ok(false) };
+        add(&mut tx, &row.read()?).await?;
+        sql(statements::DELETE_BATCH).bind(row.id).execute(&mut tx).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+}
+
+/// Adds the counts to the sums, in the order of the sums: so two nodes do not wait for each other.
+async fn add(tx: &mut Tx, batch: &Batch) -> Result<()> {
+    let mut sums: BTreeMap<Place<'_>, u64> = BTreeMap::new();
+    for (group, entries) in &batch.groups {
+        for entry in entries {
+            for place in places(group, entry) {
+                *sums.entry(place).or_default() += entry.calls;
+            }
+        }
+    }
+    let row = |((organization, level, at, key, secret, outcome, route), calls): (&Place<'_>, &u64)| {
+        let id = |id: &Uuid| id.simple().to_string();
+        json!([id(organization), level, at.as_micros(), id(key), id(secret), outcome, route, calls])
+    };
+    let rows: Vec<Value> = sums.iter().map(row).collect();
+    statements::ADD_COUNTS.within(tx).bind(Json(rows)).execute(tx).await?;
+    Ok(())
+}
+
+/// Hours tell secret and route, days and months the key, and everything the organization.
+fn places<'a>(group: &'a Group, entry: &Entry) -> impl Iterator<Item = Place<'a>> + use<'a> {
+    let at = Timestamp::from_micros(0).plus_seconds(group.minute * 60);
+    let (organization, outcome, Entry { key, secret, .. }) = (group.organization, group.outcome.as_str(), *entry);
+    let place = move |level: Level, key, secret, route| {
+        (organization, level.as_str(), level.start_of(at), key, secret, outcome, route)
+    };
+    let of_all = Level::ALL.into_iter().map(move |level| place(level, ALL_KEYS, ALL_KEYS, ""));
+    let of_key = [Level::Day, Level::Month].into_iter().map(move |level| place(level, key, ALL_KEYS, ""));
+    let details = std::iter::once_with(move || place(Level::Hour, key, secret, &*group.route));
+    of_all.chain(of_key.chain(details).filter(move |_| key != ALL_KEYS))
+}
