@@ -94,8 +94,14 @@ async fn write(verifier: Arc<Verifier>, limits: Arc<Limits>, every: Duration, mu
             () = verifier.flush_wanted() => false,
             _ = stopped.changed() => true,
         };
-        if let Err(error) = flush(&limits, &verifier).await {
-            tracing::warn!(%error, "not everything could be written; it is kept, but for last uses");
+        let flushed = flush(&limits, &verifier).await;
+        if let Err(error) = &flushed {
+            tracing::warn!(%error, "not everything could be written; it is kept");
+        }
+        while last && flushed.is_ok() && verifier.has_unwritten().await {
+            if flush(&limits, &verifier).await.is_err() {
+                return;
+            }
         }
         if last {
             return;

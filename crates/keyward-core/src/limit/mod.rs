@@ -15,7 +15,7 @@ pub use lease::{Grant, Lease, Settlement};
 pub use window::{SlidingWindow, grain};
 
 /// So many per sliding window, under a name that calls can refer to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LimitRule {
     /// 1–32 of `[a-z0-9_]`; `requests` is what every call costs, others are drawn on by name.
@@ -52,7 +52,7 @@ pub enum Per {
 }
 
 /// Whether a limit refuses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     #[default]
@@ -63,7 +63,7 @@ pub enum Mode {
 }
 
 /// The policy of a limit while its shared counter cannot be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WhenUnreachable {
     /// Calls pass, uncounted.

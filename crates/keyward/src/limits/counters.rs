@@ -1,7 +1,7 @@
 //! Where a node's counters are found again: by subject and rule, whichever record asks. Looked up only when a record is
 //! read; the hot path holds its counters in the record.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use keyward_core::id::{self, Id};
@@ -16,6 +16,8 @@ use uuid::Uuid;
 pub(crate) struct Counters {
     limits: Mutex<HashMap<u128, Arc<Counter>>>,
     quotas: Mutex<HashMap<(Uuid, Unit), Arc<QuotaCounter>>>,
+    /// Each rule once, however many keys have its like: they stay in the processor's memory together.
+    rules: Mutex<HashSet<Arc<LimitRule>>>,
 }
 
 /// Whose calls are counted.
@@ -70,7 +72,17 @@ impl Counters {
         let id = number_of(origin, per, subject, rule);
         let mut limits = self.limits.lock().expect("no one panics while binding");
         let counter = limits.entry(id).or_insert_with(|| Arc::new(Counter::new(id))).clone();
-        Bound { rule: Arc::new(rule.clone()), counter }
+        Bound { rule: self.share(rule), counter }
+    }
+
+    fn share(&self, rule: &LimitRule) -> Arc<LimitRule> {
+        let mut rules = self.rules.lock().expect("no one panics while binding");
+        if let Some(known) = rules.get(rule) {
+            return known.clone();
+        }
+        let new = Arc::new(rule.clone());
+        rules.insert(new.clone());
+        new
     }
 
     /// The quota of an organization or key, by a place's calendar.
@@ -98,6 +110,7 @@ impl Counters {
         self.limits.lock().expect("no one panics while binding").retain(|_, counter| {
             Arc::strong_count(counter) > 1 || counter.lock().window.used(now.as_micros(), longest) > 0
         });
+        self.rules.lock().expect("no one panics while binding").retain(|rule| Arc::strong_count(rule) > 1);
         self.quotas
             .lock()
             .expect("no one panics while binding")

@@ -36,7 +36,7 @@ impl Usage {
             waiting.day = day;
             meter.forget_routes();
         }
-        meter.take(&mut waiting.counts);
+        meter.take(&mut waiting.counts).await;
         self.settle_doubts(&mut waiting).await?;
         if !waiting.counts.is_empty() {
             waiting.doubtful = Some((waiting.last + 1, std::mem::take(&mut waiting.counts)));

@@ -29,6 +29,8 @@ use crate::metrics::Metrics;
 const MAX_ROUTES: usize = 200;
 /// Most counts between two flushes, and most that wait for a database that does not take them.
 const MAX_COUNTS: usize = 1_000_000;
+/// Counts that a flush takes before it lets others run: some tens of microseconds.
+const TAKEN_AT_ONCE: usize = 500;
 /// Threads that count at the same time without meeting.
 const STRIPES: usize = 16;
 /// How long a verification waits for the commit of its count where metering is strict.
@@ -164,14 +166,17 @@ impl Meter {
         self.nudged.notified().await;
     }
 
-    /// Takes everything that was counted so far, up to a bound.
-    pub(super) fn take(&self, into: &mut Batch) {
+    /// Takes everything that was counted so far, up to a bound. Lets others run in between.
+    pub(super) async fn take(&self, into: &mut Batch) {
         let mut taken = Stripe::default();
         for stripe in &self.stripes {
             // Changed for an empty one that has room already; the threads go on while this one is read.
             std::mem::swap(&mut taken, &mut *stripe.lock().expect("no one panics while counting"));
             self.count.fetch_sub(taken.len(), Ordering::Relaxed);
-            for (_, (group, entry)) in taken.drain() {
+            for (index, (_, (group, entry))) in taken.drain().enumerate() {
+                if index % TAKEN_AT_ONCE == TAKEN_AT_ONCE - 1 {
+                    tokio::task::yield_now().await;
+                }
                 if into.len() < MAX_COUNTS {
                     into.add(group, entry);
                 } else {

@@ -1,10 +1,10 @@
 //! What verifications leave behind, gathered in memory and written in batches: last uses, digests to be replaced,
-//! and log lines of refusals. A crash loses at most one flush interval of it, and never a decision.
+//! and log lines of refusals. A crash loses what was not written yet, and never a decision.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use keyward_core::id::{self, Id};
 use keyward_core::key::{self, KeyDigest};
@@ -23,9 +23,10 @@ use crate::error::Result;
 
 /// Most log lines of refusals a flush; what is beyond is told as a number.
 const MAX_REFUSALS: usize = 500;
-/// Uses written in one statement, and the pause before the next: a long batch would take the processor from requests.
-const BATCH: usize = 250;
-const PAUSE: Duration = Duration::from_millis(2);
+/// Uses written in one statement, and in one flush. Of more, the next flush goes on: neighbours in the table are written
+/// together, and neither the processor nor the database is taken from others for long.
+const BATCH: usize = 500;
+const MAX_WRITTEN: usize = 4_000;
 /// Digests replaced in one transaction.
 const MAX_REHASHES: usize = 1_000;
 /// Most uses that are held while the database does not take them.
@@ -34,6 +35,8 @@ const MAX_USES: usize = 1_000_000;
 pub(super) struct Journal {
     resolution_seconds: u32,
     uses: Mutex<Vec<Use>>,
+    /// The newest use of each secret that is not written yet, and where the last flush has stopped.
+    unwritten: tokio::sync::Mutex<(BTreeMap<Id<id::KeySecret>, Use>, Option<Id<id::KeySecret>>)>,
     rehashes: Mutex<HashMap<Id<id::KeySecret>, Rehash>>,
     refusals: Mutex<Refusals>,
     nudged: Notify,
@@ -70,6 +73,7 @@ impl Journal {
         Self {
             resolution_seconds,
             uses: Mutex::default(),
+            unwritten: tokio::sync::Mutex::default(),
             rehashes: Mutex::default(),
             refusals: Mutex::default(),
             nudged: Notify::new(),
@@ -125,8 +129,7 @@ impl Verifier {
         self.journal.nudged.notified().await;
     }
 
-    /// Writes everything that was noted. Digests that the database does not take are kept for the next time; last uses
-    /// are lost then, and counted as such.
+    /// Writes what was noted; of very many last uses, some. What the database does not take is kept for the next time.
     pub(crate) async fn flush(&self) -> Result<()> {
         self.log_refusals();
         if self.imports_changed.swap(false, std::sync::atomic::Ordering::AcqRel) {
@@ -135,6 +138,11 @@ impl Verifier {
         self.metrics.cached_secrets.set(self.known.len() as i64);
         while self.write_rehashes().await? {}
         self.write_uses().await
+    }
+
+    /// Whether last uses wait that no flush has written yet.
+    pub(crate) async fn has_unwritten(&self) -> bool {
+        !self.journal.unwritten.lock().await.0.is_empty()
     }
 
     fn log_refusals(&self) {
@@ -156,29 +164,36 @@ impl Verifier {
     }
 
     async fn write_uses(&self) -> Result<()> {
-        let uses = std::mem::take(&mut *self.journal.uses.lock().expect("no one panics while noting"));
-        let mut newest: HashMap<Id<id::KeySecret>, Use> = HashMap::with_capacity(uses.len());
-        for noted in uses {
-            newest.insert(noted.secret, noted);
+        let mut unwritten = self.journal.unwritten.lock().await;
+        let (waiting, place) = &mut *unwritten;
+        let noted = std::mem::take(&mut *self.journal.uses.lock().expect("no one panics while noting"));
+        for noted in noted {
+            if waiting.len() < MAX_USES || waiting.contains_key(&noted.secret) {
+                waiting.insert(noted.secret, noted);
+            } else {
+                self.metrics.unwritten_uses.inc();
+            }
         }
-        let uses: Vec<Use> = newest.into_values().collect();
-        for (index, batch) in uses.chunks(BATCH).enumerate() {
-            if index > 0 {
-                tokio::time::sleep(PAUSE).await;
-            }
-            let rows = batch.iter().map(|noted| {
-                json!([
-                    noted.secret.uuid().simple().to_string(),
-                    noted.at.as_micros(),
-                    noted.address.map(|ip| ip.to_string())
-                ])
-            });
-            let statement = statements::TOUCH.on(&self.ground.db).bind(Json(rows.collect::<Vec<_>>()));
-            if let Err(error) = statement.execute(&self.ground.db).await {
-                let lost = uses.len() - index * BATCH;
-                self.metrics.unwritten_uses.inc_by(lost as u64);
-                return Err(error.into());
-            }
+        for _ in 0..MAX_WRITTEN / BATCH {
+            let from = place.map_or(Bound::Unbounded, Bound::Excluded);
+            let batch: Vec<&Use> =
+                waiting.range((from, Bound::Unbounded)).map(|(_, noted)| noted).take(BATCH).collect();
+            let Some(last) = batch.last().map(|noted| noted.secret) else {
+                // From the beginning again, where something is left.
+                if place.take().is_none() {
+                    break;
+                }
+                continue;
+            };
+            let row = |noted: &&Use| {
+                let address = noted.address.map(|ip| ip.to_string());
+                json!([noted.secret.uuid().simple().to_string(), noted.at.as_micros(), address])
+            };
+            let rows = Json(batch.iter().map(row).collect::<Vec<_>>());
+            statements::TOUCH.on(&self.ground.db).bind(rows).execute(&self.ground.db).await?;
+            let written: Vec<_> = batch.iter().map(|noted| noted.secret).collect();
+            written.iter().for_each(|secret| drop(waiting.remove(secret)));
+            *place = Some(last);
         }
         Ok(())
     }
