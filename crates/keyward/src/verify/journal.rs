@@ -35,11 +35,18 @@ const MAX_USES: usize = 1_000_000;
 pub(super) struct Journal {
     resolution_seconds: u32,
     uses: Mutex<Vec<Use>>,
-    /// The newest use of each secret that is not written yet, and where the last flush has stopped.
-    unwritten: tokio::sync::Mutex<(BTreeMap<Id<id::KeySecret>, Use>, Option<Id<id::KeySecret>>)>,
+    unwritten: tokio::sync::Mutex<Unwritten>,
     rehashes: Mutex<HashMap<Id<id::KeySecret>, Rehash>>,
     refusals: Mutex<Refusals>,
     nudged: Notify,
+}
+
+/// The newest use of each secret that no flush has written yet.
+#[derive(Default)]
+struct Unwritten {
+    newest: BTreeMap<Id<id::KeySecret>, Use>,
+    /// Where the last flush has stopped.
+    place: Option<Id<id::KeySecret>>,
 }
 
 struct Use {
@@ -142,7 +149,7 @@ impl Verifier {
 
     /// Whether last uses wait that no flush has written yet.
     pub(crate) async fn has_unwritten(&self) -> bool {
-        !self.journal.unwritten.lock().await.0.is_empty()
+        !self.journal.unwritten.lock().await.newest.is_empty()
     }
 
     fn log_refusals(&self) {
@@ -165,7 +172,7 @@ impl Verifier {
 
     async fn write_uses(&self) -> Result<()> {
         let mut unwritten = self.journal.unwritten.lock().await;
-        let (waiting, place) = &mut *unwritten;
+        let Unwritten { newest: waiting, place } = &mut *unwritten;
         let noted = std::mem::take(&mut *self.journal.uses.lock().expect("no one panics while noting"));
         for noted in noted {
             if waiting.len() < MAX_USES || waiting.contains_key(&noted.secret) {
