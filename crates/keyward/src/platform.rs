@@ -6,6 +6,7 @@ use std::time::Duration;
 use keyward_core::time::Clock;
 
 use crate::accounts::organizations::Organizations;
+use crate::accounts::passwords::Passwords;
 use crate::accounts::people::People;
 use crate::accounts::plans::Plans;
 use crate::accounts::setup::Setup;
@@ -21,8 +22,10 @@ use crate::keys::peppers::Peppers;
 use crate::limits::Limits;
 use crate::limits::callers::CallerLimits;
 use crate::limits::shared::Shared;
+use crate::mail::Mailer;
 use crate::metrics::Metrics;
 use crate::reservations::Reservations;
+use crate::sessions::{Parts, Sessions};
 use crate::tasks::{self, Tasks, Work};
 use crate::usage::Usage;
 use crate::verify::{Counting, Verifier};
@@ -44,6 +47,7 @@ pub struct Keyward {
     pub caller_limits: CallerLimits,
     pub verifier: Arc<Verifier>,
     pub reservations: Reservations,
+    pub sessions: Arc<Sessions>,
     pub metrics: Arc<Metrics>,
     ground: Ground,
 }
@@ -67,6 +71,14 @@ impl Keyward {
         let verifier =
             Verifier::open(ground.clone(), peppers.clone(), &settings.keys, settings.verify.clone(), counting);
         let verifier = Arc::new(verifier.await?);
+        let parts = Parts {
+            peppers: peppers.clone(),
+            passwords: Arc::new(Passwords::new(&settings.people)),
+            mailer: Arc::new(Mailer::default()),
+            metrics: metrics.clone(),
+            public_url: settings.server.public_url.trim_end_matches('/').to_owned(),
+        };
+        let sessions = Arc::new(Sessions::open(ground.clone(), settings.people.clone(), parts).await?);
         Ok(Self {
             organizations: Organizations { ground: ground.clone() },
             plans,
@@ -77,6 +89,7 @@ impl Keyward {
             audit: Audit { ground: ground.clone() },
             idempotency: Idempotency { ground: ground.clone() },
             reservations: Reservations { ground: ground.clone(), limits: limits.clone(), verifier: verifier.clone() },
+            sessions,
             usage,
             limits,
             caller_limits: CallerLimits::new(settings.caller_limits.clone(), ground.board.clone()),
@@ -100,6 +113,7 @@ impl Keyward {
             idempotency: self.idempotency.clone(),
             reservations: self.reservations.clone(),
             usage: self.usage.clone(),
+            sessions: self.sessions.clone(),
         };
         let meter_every = Duration::from_millis(self.settings.usage.flush_millis.max(10));
         Tasks::start(work, flush_every, meter_every, stale_bound).await

@@ -14,6 +14,7 @@ use crate::ground::Ground;
 use crate::idempotency::Idempotency;
 use crate::limits::Limits;
 use crate::reservations::Reservations;
+use crate::sessions::Sessions;
 use crate::usage::Usage;
 use crate::verify::Verifier;
 
@@ -28,6 +29,7 @@ pub(crate) struct Work {
     pub idempotency: Idempotency,
     pub reservations: Reservations,
     pub usage: Usage,
+    pub sessions: Arc<Sessions>,
 }
 
 /// The running tasks.
@@ -43,7 +45,7 @@ impl Tasks {
         meter_every: Duration,
         stale_bound: Duration,
     ) -> Result<Self> {
-        let Work { ground, verifier, limits, plans, idempotency, reservations, usage } = work;
+        let Work { ground, verifier, limits, plans, idempotency, reservations, usage, sessions } = work;
         let (stop, stopped) = watch::channel(false);
         let mut running = vec![
             tokio::spawn(write(verifier, limits.clone(), flush_every, stopped.clone())),
@@ -51,7 +53,7 @@ impl Tasks {
             tokio::spawn(fold(usage.clone(), meter_every, stopped.clone())),
             tokio::spawn(share(limits.clone(), stopped.clone())),
             tokio::spawn(keep_times(plans, reservations, flush_every, stopped.clone())),
-            tokio::spawn(sweep(ground.clone(), idempotency, limits, usage, stopped.clone())),
+            tokio::spawn(sweep(ground.clone(), idempotency, limits, usage, sessions, stopped.clone())),
         ];
         if ground.db.is_postgres() {
             let follower = Follower::join(ground.clone(), stale_bound).await?;
@@ -205,6 +207,7 @@ async fn sweep(
     idempotency: Idempotency,
     limits: Arc<Limits>,
     usage: Usage,
+    sessions: Arc<Sessions>,
     mut stopped: watch::Receiver<bool>,
 ) {
     let mut timer = interval(SWEEP_EVERY);
@@ -213,9 +216,13 @@ async fn sweep(
             _ = timer.tick() => {}
             _ = stopped.changed() => return,
         }
-        for swept in
-            [idempotency.forget().await, nodes::forget(&ground).await, limits.sweep().await, usage.forget().await]
-        {
+        for swept in [
+            idempotency.forget().await,
+            nodes::forget(&ground).await,
+            limits.sweep().await,
+            usage.forget().await,
+            sessions.sweep().await,
+        ] {
             if let Err(error) = swept {
                 tracing::warn!(%error, "a sweep failed");
             }

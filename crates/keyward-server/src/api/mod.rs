@@ -1,7 +1,9 @@
 //! The HTTP surface: a file per slice with its routes, bodies and thin handlers.
 
 mod audit;
+pub mod auth;
 pub mod caller;
+pub mod cookies;
 pub mod docs;
 pub mod json;
 mod keys;
@@ -9,6 +11,7 @@ mod keyspaces;
 mod leaks;
 pub mod openapi;
 mod organizations;
+mod origin;
 mod page;
 mod plans;
 mod probes;
@@ -36,6 +39,7 @@ pub fn routes() -> Vec<Route> {
         reservations::routes(),
         usage::routes(),
         audit::routes(),
+        auth::routes(),
         introspect::routes(),
         probes::routes(),
         docs::routes(),
