@@ -5,6 +5,7 @@ pub mod app;
 pub mod cli;
 
 pub mod console;
+pub mod fixed_headers;
 pub mod gateway;
 pub mod hot;
 pub mod problem;

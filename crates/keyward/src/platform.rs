@@ -71,10 +71,11 @@ impl Keyward {
         let verifier =
             Verifier::open(ground.clone(), peppers.clone(), &settings.keys, settings.verify.clone(), counting);
         let verifier = Arc::new(verifier.await?);
+        let passwords = Arc::new(Passwords::new(&settings.people));
         let parts = Parts {
             peppers: peppers.clone(),
-            passwords: Arc::new(Passwords::new(&settings.people)),
-            mailer: Arc::new(Mailer::default()),
+            passwords: passwords.clone(),
+            mailer: Arc::new(Mailer::new(&settings.mail)?),
             metrics: metrics.clone(),
             public_url: settings.server.public_url.trim_end_matches('/').to_owned(),
         };
@@ -82,7 +83,7 @@ impl Keyward {
         Ok(Self {
             organizations: Organizations { ground: ground.clone() },
             plans,
-            people: People { ground: ground.clone() },
+            people: People { ground: ground.clone(), passwords },
             setup: Setup { ground: ground.clone() },
             keyspaces,
             keys: Keys::new(ground.clone(), peppers, &settings, verifier.clone()),

@@ -5,10 +5,12 @@ pub mod auth;
 pub mod caller;
 pub mod cookies;
 pub mod docs;
+mod invitations;
 pub mod json;
 mod keys;
 mod keyspaces;
 mod leaks;
+mod members;
 pub mod openapi;
 mod organizations;
 mod origin;
@@ -16,7 +18,9 @@ mod page;
 mod plans;
 mod probes;
 mod reservations;
+mod roles;
 pub mod route;
+mod security;
 mod usage;
 mod verify;
 
@@ -40,6 +44,10 @@ pub fn routes() -> Vec<Route> {
         usage::routes(),
         audit::routes(),
         auth::routes(),
+        members::routes(),
+        invitations::routes(),
+        roles::routes(),
+        security::routes(),
         introspect::routes(),
         probes::routes(),
         docs::routes(),
