@@ -46,8 +46,9 @@ pub struct Caller {
 
 pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
     let permission = match guard.access {
-        Access::Needs(permission) => permission,
-        Access::NeedsOrSignature(permission) if !PartnerKeys::is_signed(request.headers()) => permission,
+        Access::Needs(permission) => Some(permission),
+        Access::Known(_) => None,
+        Access::NeedsOrSignature(permission) if !PartnerKeys::is_signed(request.headers()) => Some(permission),
         Access::Probe(_) => return next.run(request).await,
         Access::NeedsOrSignature(_) | Access::Open(_) => {
             let stranger = Stranger::of(&guard.app, &request);
@@ -86,8 +87,10 @@ pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next)
 }
 
 /// Whether this caller may make this call now.
-fn admit(guard: &Guard, caller: &Caller, permission: Permission) -> Result<(), Problem> {
-    caller.context.require_anywhere(permission)?;
+fn admit(guard: &Guard, caller: &Caller, permission: Option<Permission>) -> Result<(), Problem> {
+    if let Some(permission) = permission {
+        caller.context.require_anywhere(permission)?;
+    }
     let Some(call) = guard.limited else { return Ok(()) };
     let keyward = &guard.app.keyward;
     let taken = keyward.caller_limits.take(call, Source::Caller(caller.key), keyward.clock.now());

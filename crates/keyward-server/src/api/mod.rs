@@ -2,7 +2,9 @@
 
 mod audit;
 pub mod caller;
+mod database;
 pub mod docs;
+mod jobs;
 pub mod json;
 mod keys;
 mod keyspaces;
@@ -36,6 +38,8 @@ pub fn routes() -> Vec<Route> {
         reservations::routes(),
         usage::routes(),
         audit::routes(),
+        jobs::routes(),
+        database::routes(),
         introspect::routes(),
         probes::routes(),
         docs::routes(),
