@@ -226,6 +226,8 @@ pub struct Grant {
     pub home: Rights,
     /// In every organization and at the instance; empty for all but the operator's staff.
     pub instance: Rights,
+    /// In further organizations of which the caller is a member.
+    pub elsewhere: Box<[(Id<Organization>, Rights)]>,
 }
 
 impl Grant {
@@ -241,12 +243,30 @@ impl Grant {
             role.map(|role| role.rights(at_instance)).unwrap_or_default().limited_to(permissions)
         };
         let instance = rights(instance_role, true);
-        Self { organization, user, home: rights(home_role, false).join(instance), instance }
+        Self { organization, user, home: rights(home_role, false).join(instance), instance, elsewhere: Box::default() }
+    }
+
+    /// What a signed-in person may do: everything that their roles give. `home` is the organization that calls without one mean.
+    pub fn of_person(
+        user: Id<User>,
+        home: Id<Organization>,
+        roles: &[(Id<Organization>, Role)],
+        instance_role: Option<Role>,
+    ) -> Self {
+        let instance = instance_role.map(|role| role.rights(true)).unwrap_or_default();
+        let all = roles.iter().map(|(organization, role)| (*organization, role.rights(false).join(instance)));
+        let (at_home, elsewhere): (Vec<_>, Vec<_>) = all.partition(|(organization, _)| *organization == home);
+        let at_home = at_home.first().map_or(instance, |(_, rights)| *rights);
+        Self { organization: home, user: Some(user), home: at_home, instance, elsewhere: elsewhere.into() }
     }
 
     /// How far the permission reaches in that organization.
     pub fn extent_in(&self, organization: Id<Organization>, permission: Permission) -> Extent {
-        if organization == self.organization { self.home.extent(permission) } else { self.instance.extent(permission) }
+        if organization == self.organization {
+            return self.home.extent(permission);
+        }
+        let member = self.elsewhere.iter().find(|(known, _)| *known == organization);
+        member.map_or(self.instance, |(_, rights)| *rights).extent(permission)
     }
 
     /// Whether the caller belongs to the operator's staff for this permission.
@@ -261,7 +281,16 @@ impl Grant {
 
     /// Everything the caller may do somewhere; what it may hand on to a key that it makes.
     pub fn holds(&self, permission: Permission) -> bool {
-        self.home.extent(permission) != Extent::Nothing
+        self.rights().any(|rights| rights.extent(permission) != Extent::Nothing)
+    }
+
+    /// Whether the caller belongs to that organization.
+    pub fn is_member_of(&self, organization: Id<Organization>) -> bool {
+        organization == self.organization || self.elsewhere.iter().any(|(known, _)| *known == organization)
+    }
+
+    fn rights(&self) -> impl Iterator<Item = Rights> {
+        std::iter::once(self.home).chain(self.elsewhere.iter().map(|(_, rights)| *rights))
     }
 }
 

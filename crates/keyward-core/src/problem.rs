@@ -37,8 +37,17 @@ codes! {
     InvalidCursor "invalid_cursor" 400 "The cursor is not valid" "Cursors are opaque and belong to one list with one set of filters. Start again without one.";
     AmbiguousCredentials "ambiguous_credentials" 400 "Two different credentials were sent" "Send either an Authorization header or X-Api-Key, not two that differ.";
     Unauthenticated "unauthenticated" 401 "A valid credential is needed" "Send a service key as `Authorization: Bearer …` or `X-Api-Key`. It may be missing, wrong, expired, disabled or revoked.";
+    InvalidCredentials "invalid_credentials" 401 "The sign-in was refused" "The e-mail address, the password or the account is not right; which of them is not told.";
+    InvalidToken "invalid_token" 401 "The token is not valid" "It is unknown, has run out, was used already, or its session has ended. Sign in again.";
+    InvalidCode "invalid_code" 401 "The code is not right" "Send the present code of the authenticator, or a backup code that was not used yet.";
+    CodeUsed "code_used" 401 "The code was used already" "Each code is accepted once. Wait for the next one.";
+    RefreshReuse "refresh_reuse" 401 "The refresh token was used already" "Somebody may have a copy of it, so its session was ended. Sign in again.";
+    InsufficientUserAuthentication "insufficient_user_authentication" 401 "A fresh proof of identity is needed" "Send password or second factor again to `/v1/auth/step-up`, then repeat the call within five minutes (RFC 9470).";
     Forbidden "forbidden" 403 "The credential does not allow this" "The key's permissions, within its owner's present role, do not cover this call.";
     KeyRefused "key_refused" 403 "The API key is not allowed here" "The key is genuine, but a rule of it (scope, address, route, hours, country or environment) refuses this request.";
+    SecondFactorEnrolmentRequired "2fa_enrolment_required" 403 "A second factor must be set up first" "The organization or the instance asks for a second factor. Enrol one under `/v1/auth/totp`.";
+    PasswordResetRequired "password_reset_required" 403 "The password must be reset" "Too many sign-ins failed one after another. Reset the password by mail, or ask an administrator.";
+    CsrfFailed "csrf_failed" 403 "The request did not come from our own pages" "Send the token of `/v1/security/csrf-token` as `X-CSRF-Token`, from the instance's own origin.";
     NotFound "not_found" 404 "There is nothing here" "It does not exist, or this credential may not see it; the two look the same.";
     MethodNotAllowed "method_not_allowed" 405 "The method is not allowed here" "See the Allow header for the methods that this path takes.";
     RequestTimeout "request_timeout" 408 "The request took too long to arrive" "The body was not complete in time. Send it again.";
@@ -56,7 +65,9 @@ codes! {
     InvalidField "invalid_field" 422 "A field is not valid" "See `errors`: each entry points at a field and says what is wrong with it.";
     UnknownField "unknown_field" 422 "A field is not known" "See `errors` for the field. Unknown fields are refused so that a typing error loses nothing.";
     NotDelegable "not_delegable" 422 "The permission cannot be given to a key" "Only a signed-in person can use this permission.";
-    PasswordTooShort "password_too_short" 422 "The password is too short" "Use at least 15 characters.";
+    PasswordTooShort "password_too_short" 422 "The password is too short" "Use at least 15 characters, or 8 where a second factor is required.";
+    PasswordCompromised "password_compromised" 422 "The password is too easily guessed" "It is among the passwords that are tried first, or made of such. Choose another, for example four random words.";
+    PasswordContextual "password_contextual" 422 "The password is too close to the account" "It is made of the e-mail address, a name or the product. Choose another.";
     RateLimited "rate_limited" 429 "Too many requests" "Wait for the time in Retry-After.";
     QuotaExceeded "quota_exceeded" 429 "The quota is used up" "Wait for the next period or move to a larger plan.";
     HeadersTooLarge "headers_too_large" 431 "The request headers are too large" "Send fewer or shorter headers.";
@@ -86,7 +97,7 @@ mod tests {
     fn codes_read_back_and_are_snake_case() {
         for code in Code::ALL {
             assert_eq!(Code::from_code(code.as_str()), Some(*code));
-            assert!(code.as_str().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+            assert!(code.as_str().bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'));
             assert!((400..600).contains(&code.status()));
         }
     }

@@ -22,6 +22,7 @@ pub struct App {
     pub partner_keys: PartnerKeys,
     pub connections: Connections,
     trusted_proxies: AddressRules,
+    cors_origins: Vec<String>,
 }
 
 pub type SharedApp = Arc<App>;
@@ -44,6 +45,7 @@ impl App {
             partner_keys: PartnerKeys::read(&keyward.settings.leaks.partner_keys)?,
             connections: Connections::default(),
             trusted_proxies,
+            cors_origins: settings.cors_origins.clone(),
             keyward,
         })
     }
@@ -65,6 +67,21 @@ impl App {
             }
         }
         client
+    }
+
+    /// Whether pages of that origin may call with credentials: exactly one of those that the settings list.
+    pub fn allows_origin(&self, origin: &str) -> bool {
+        self.cors_origins.iter().any(|known| known == origin)
+    }
+
+    /// Whether the origin is this instance's own: its public address, or without one the host that was asked.
+    pub fn is_own_origin(&self, origin: &str, headers: &http::HeaderMap) -> bool {
+        if !self.public_url.is_empty() {
+            return origin == self.public_url;
+        }
+        let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+        let authority = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+        authority.is_some() && authority == host
     }
 
     fn is_trusted(&self, address: IpAddr) -> bool {

@@ -69,6 +69,12 @@ impl Problem {
         let error = &self.0;
         let challenge = match error.code {
             Code::Unauthenticated => Some(HeaderValue::from_static("Bearer realm=\"keyward\"")),
+            Code::InsufficientUserAuthentication => Some(HeaderValue::from_static(
+                "Bearer realm=\"keyward\", error=\"insufficient_user_authentication\", max_age=300",
+            )),
+            code if code.status() == 401 => {
+                Some(HeaderValue::from_static("Bearer realm=\"keyward\", error=\"invalid_token\""))
+            }
             Code::Forbidden => Some(HeaderValue::from_static("Bearer realm=\"keyward\", error=\"insufficient_scope\"")),
             _ => None,
         };

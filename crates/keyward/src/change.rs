@@ -52,8 +52,9 @@ impl<'a> Change<'a> {
         self.touch_digests(DIGESTS_OF_KEY, key).await
     }
 
-    /// Whatever is remembered of the service keys of this person is out of date.
+    /// Whatever is remembered of this person, their sessions and their service keys is out of date.
     pub async fn touch_owner(&mut self, user: Id<id::User>) -> Result<()> {
+        self.touch(Subject::Person(user));
         self.touch_digests(DIGESTS_OF_OWNER, user).await
     }
 

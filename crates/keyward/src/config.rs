@@ -19,11 +19,27 @@ pub struct Settings {
     pub keys: KeySettings,
     pub verify: VerifySettings,
     pub leaks: LeakSettings,
+    pub people: PeopleSettings,
     pub caller_limits: CallerLimitSettings,
     pub redis: RedisSettings,
     pub usage: UsageSettings,
     pub jobs: JobSettings,
     pub maintenance: MaintenanceSettings,
+}
+
+/// Signing in.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeopleSettings {
+    pub issuer: String,
+    pub access_token_seconds: u32,
+    pub refresh_idle_seconds: u32,
+    pub session_seconds: u32,
+    pub strict_refresh: bool,
+    pub signing_key_days: u32,
+    pub second_factor_required: bool,
+    pub concurrent_hashes: usize,
+    pub waiting_hashes: usize,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -32,6 +48,7 @@ pub struct ServerSettings {
     pub listen: String,
     pub trusted_listen: String,
     pub public_url: String,
+    pub cors_origins: Vec<String>,
     pub trusted_proxies: Vec<String>,
     pub key_header: String,
     pub key_query: String,

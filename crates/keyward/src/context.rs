@@ -100,7 +100,7 @@ impl Context {
         match (grant.extent_in(organization, permission), grant.user) {
             (Extent::All, _) => Ok(Whose::Everyones),
             (Extent::Own, Some(user)) => Ok(Whose::Only(user)),
-            _ if organization == grant.organization || grant.holds_at_instance() => Err(Error::forbidden(permission)),
+            _ if grant.is_member_of(organization) || grant.holds_at_instance() => Err(Error::forbidden(permission)),
             _ => Err(Error::not_found()),
         }
     }

@@ -22,6 +22,7 @@ pub struct Metrics {
     pub unjudged: Counter,
     pub unwritten_uses: Counter,
     pub unmetered: Counter,
+    pub failed_logins: Counter,
     pub cached_secrets: Gauge,
 }
 
@@ -49,9 +50,10 @@ impl Default for Metrics {
             "unmetered",
             "Verifications missing in reports: too many were waiting to be written",
         );
+        let failed_logins = counter(&mut registry, "failed_logins", "Sign-ins that were refused");
         let cached_secrets = Gauge::default();
         registry.register("cached_secrets", "Secrets held in memory", cached_secrets.clone());
-        Self { registry, outcomes, cache_misses, unjudged, unwritten_uses, unmetered, cached_secrets }
+        Self { registry, outcomes, cache_misses, unjudged, unwritten_uses, unmetered, failed_logins, cached_secrets }
     }
 }
 

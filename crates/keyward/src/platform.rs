@@ -6,6 +6,7 @@ use std::time::Duration;
 use keyward_core::time::Clock;
 
 use crate::accounts::organizations::Organizations;
+use crate::accounts::passwords::Passwords;
 use crate::accounts::people::People;
 use crate::accounts::plans::Plans;
 use crate::accounts::setup::Setup;
@@ -22,9 +23,11 @@ use crate::keys::peppers::Peppers;
 use crate::limits::Limits;
 use crate::limits::callers::CallerLimits;
 use crate::limits::shared::Shared;
+use crate::mail::Mailer;
 use crate::maintenance::Maintenance;
 use crate::metrics::Metrics;
 use crate::reservations::Reservations;
+use crate::sessions::{Parts, Sessions};
 use crate::tasks::{self, Tasks, Work};
 use crate::usage::Usage;
 use crate::verify::{Counting, Verifier};
@@ -48,6 +51,7 @@ pub struct Keyward {
     pub reservations: Reservations,
     pub jobs: Jobs,
     pub maintenance: Maintenance,
+    pub sessions: Arc<Sessions>,
     pub metrics: Arc<Metrics>,
     ground: Ground,
 }
@@ -78,6 +82,14 @@ impl Keyward {
             settings: settings.maintenance.clone(),
             data_dir: settings.database.data_dir.clone(),
         };
+        let parts = Parts {
+            peppers: peppers.clone(),
+            passwords: Arc::new(Passwords::new(&settings.people)),
+            mailer: Arc::new(Mailer::default()),
+            metrics: metrics.clone(),
+            public_url: settings.server.public_url.trim_end_matches('/').to_owned(),
+        };
+        let sessions = Arc::new(Sessions::open(ground.clone(), settings.people.clone(), parts).await?);
         Ok(Self {
             organizations: Organizations { ground: ground.clone() },
             plans,
@@ -90,6 +102,7 @@ impl Keyward {
             reservations: Reservations { ground: ground.clone(), limits: limits.clone(), verifier: verifier.clone() },
             jobs,
             maintenance,
+            sessions,
             usage,
             limits,
             caller_limits: CallerLimits::new(settings.caller_limits.clone(), ground.board.clone()),
@@ -116,6 +129,7 @@ impl Keyward {
             jobs: self.jobs.clone(),
             maintenance: self.maintenance.clone(),
             workers: self.settings.jobs.workers,
+            sessions: self.sessions.clone(),
         };
         let meter_every = Duration::from_millis(self.settings.usage.flush_millis.max(10));
         Tasks::start(work, flush_every, meter_every, stale_bound).await

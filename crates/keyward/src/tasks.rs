@@ -16,6 +16,7 @@ use crate::jobs::{Jobs, Running};
 use crate::limits::Limits;
 use crate::maintenance::Maintenance;
 use crate::reservations::Reservations;
+use crate::sessions::Sessions;
 use crate::usage::Usage;
 use crate::verify::Verifier;
 
@@ -35,6 +36,7 @@ pub(crate) struct Work {
     pub jobs: Jobs,
     pub maintenance: Maintenance,
     pub workers: usize,
+    pub sessions: Arc<Sessions>,
 }
 
 /// The running tasks.
@@ -50,8 +52,8 @@ impl Tasks {
         meter_every: Duration,
         stale_bound: Duration,
     ) -> Result<Self> {
-        let Work { ground, verifier, limits, plans, idempotency, reservations, usage, jobs, maintenance, workers } =
-            work;
+        let Work { ground, verifier, limits, plans, idempotency, reservations, usage, jobs, .. } = work;
+        let (sessions, maintenance, workers) = (work.sessions, work.maintenance, work.workers);
         let (stop, stopped) = watch::channel(false);
         let mut running = vec![
             tokio::spawn(write(verifier, limits.clone(), flush_every, stopped.clone())),
@@ -59,7 +61,7 @@ impl Tasks {
             tokio::spawn(fold(usage.clone(), meter_every, stopped.clone())),
             tokio::spawn(share(limits.clone(), stopped.clone())),
             tokio::spawn(keep_times(plans, reservations, flush_every, stopped.clone())),
-            tokio::spawn(sweep(ground.clone(), idempotency, limits, usage, jobs.clone(), stopped.clone())),
+            tokio::spawn(sweep(ground.clone(), idempotency, limits, usage, jobs.clone(), sessions, stopped.clone())),
         ];
         for _ in 0..workers.max(1) {
             running.push(tokio::spawn(work_jobs(jobs.clone(), maintenance.clone(), stopped.clone())));
@@ -252,6 +254,7 @@ async fn sweep(
     limits: Arc<Limits>,
     usage: Usage,
     jobs: Jobs,
+    sessions: Arc<Sessions>,
     mut stopped: watch::Receiver<bool>,
 ) {
     let mut timer = interval(SWEEP_EVERY);
@@ -266,6 +269,7 @@ async fn sweep(
             limits.sweep().await,
             usage.forget().await,
             jobs.forget().await,
+            sessions.sweep().await,
         ] {
             if let Err(error) = swept {
                 tracing::warn!(%error, "a sweep failed");

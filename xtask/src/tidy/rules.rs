@@ -6,13 +6,13 @@ pub const PLATFORM: &str = "crates/keyward/src/";
 /// The modules of the platform, lowest step first, as ARCHITECTURE.md has them. A module knows its own step and those
 /// below.
 pub const STEPS: &[&[&str]] = &[
-    &["error", "config", "db", "page", "context", "metrics"],
+    &["error", "config", "db", "page", "context", "metrics", "mail"],
     &["ground", "announce", "audit", "change"],
     &["idempotency", "jobs", "limits"],
     &["accounts", "maintenance"],
     &["usage"],
     &["keys", "verify"],
-    &["reservations"],
+    &["reservations", "sessions"],
     &["tasks"],
     // The whole, as the root exports it.
     &["platform", "Keyward"],

@@ -12,12 +12,14 @@ use keyward::audit::{Event, EventType};
 use keyward::context::{Actor, ActorKind, Context};
 use keyward::idempotency::Begin;
 use keyward::limits::callers::{Call, Source};
+use keyward::sessions::Present;
 use keyward_core::access::Permission;
 use keyward_core::id::{self, Id, Kind};
 use keyward_core::problem::Code;
 use keyward_core::secret::Secret;
 
 use super::route::Access;
+use super::{cookies, origin};
 use crate::app::{App, SharedApp};
 use crate::gateway::partner::PartnerKeys;
 use crate::hot::{cannot_judge, credential};
@@ -40,26 +42,34 @@ pub struct Guard {
 #[derive(Clone)]
 pub struct Caller {
     pub context: Arc<Context>,
-    pub key: Id<id::Key>,
+    /// The service key that calls, if it is one.
+    pub key: Option<Id<id::Key>>,
+    /// The session that calls, if it is a person.
+    pub session: Option<Arc<Present>>,
+    source: Source,
+    /// What answers are kept under for a repeated call.
     credential: Arc<Secret<String>>,
 }
 
 pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
     let permission = match guard.access {
         Access::Needs(permission) => Some(permission),
-        Access::Known(_) => None,
+        Access::Known(_) | Access::Person => None,
         Access::NeedsOrSignature(permission) if !PartnerKeys::is_signed(request.headers()) => Some(permission),
         Access::Probe(_) => return next.run(request).await,
         Access::NeedsOrSignature(_) | Access::Open(_) => {
             let stranger = Stranger::of(&guard.app, &request);
-            return match stranger.admit(&guard.app, Call::Unauthenticated).await {
+            if let Err(problem) = origin::check_sign_in(&guard.app, &request) {
+                return problem.into_response();
+            }
+            return match stranger.admit(&guard.app, guard.limited.unwrap_or(Call::Unauthenticated)).await {
                 Ok(()) => next.run(request).await,
                 Err(problem) => problem.into_response(),
             };
         }
     };
     let circumstances = Circumstances::of(&request);
-    let caller = match identify(&guard.app, request.headers(), circumstances).await {
+    let caller = match identify(&guard.app, request.method(), request.headers(), circumstances).await {
         Ok(caller) => caller,
         Err(problem) if problem.0.code == Code::Unauthenticated => {
             let stranger = Stranger::of(&guard.app, &request);
@@ -86,14 +96,25 @@ pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next)
     response
 }
 
-/// Whether this caller may make this call now.
+/// Whether this caller may make this call now; without a permission, any signed-in person may, or anybody known.
 fn admit(guard: &Guard, caller: &Caller, permission: Option<Permission>) -> Result<(), Problem> {
-    if let Some(permission) = permission {
-        caller.context.require_anywhere(permission)?;
+    let keyward = &guard.app.keyward;
+    match (permission, &caller.session) {
+        (Some(permission), _) => caller.context.require_anywhere(permission)?,
+        (None, Some(_)) => {}
+        (None, None) if matches!(guard.access, Access::Known(_)) => {}
+        (None, None) => return Err(Problem::new(Code::Forbidden, "Only a signed-in person can do this.")),
+    }
+    if let Some(present) = caller.session.as_ref().filter(|_| guard.access != Access::Person) {
+        if present.must_enrol {
+            return Err(Problem::plain(Code::SecondFactorEnrolmentRequired));
+        }
+        if permission.is_some_and(Permission::needs_fresh_factor) && !present.has_fresh_factor(keyward.clock.now()) {
+            return Err(Problem::plain(Code::InsufficientUserAuthentication));
+        }
     }
     let Some(call) = guard.limited else { return Ok(()) };
-    let keyward = &guard.app.keyward;
-    let taken = keyward.caller_limits.take(call, Source::Caller(caller.key), keyward.clock.now());
+    let taken = keyward.caller_limits.take(call, caller.source, keyward.clock.now());
     taken.map_err(|refused| keyward::Error::limited(refused.exceeded).into())
 }
 
@@ -144,11 +165,73 @@ impl Circumstances {
     }
 }
 
-async fn identify(app: &App, headers: &HeaderMap, circumstances: Circumstances) -> Result<Caller, Problem> {
+async fn identify(
+    app: &App,
+    method: &Method,
+    headers: &HeaderMap,
+    circumstances: Circumstances,
+) -> Result<Caller, Problem> {
     let peer = circumstances.peer.ok_or_else(|| Problem::plain(Code::Internal))?;
     let address = app.client_address(peer.address.ip(), headers);
-    let presented = credential(headers)?.ok_or_else(|| Problem::plain(Code::Unauthenticated))?;
+    let cookie = cookies::read(headers, cookies::ACCESS);
+    let unauthenticated = || Problem::plain(Code::Unauthenticated);
+    let presented = match (credential(headers)?, cookie) {
+        (Some(_), Some(_)) => return Err(Problem::plain(Code::AmbiguousCredentials)),
+        (Some(presented), None) => presented,
+        (None, Some(token)) => {
+            let present = app.keyward.sessions.identify(token).await?.ok_or_else(unauthenticated)?;
+            origin::check(app, method, headers, present.session)?;
+            return Ok(person(app, present, address, headers, circumstances.request_id));
+        }
+        (None, None) => return Err(unauthenticated()),
+    };
+    // Only an access token has dots.
+    if presented.contains('.') {
+        let present = app.keyward.sessions.identify(presented).await?;
+        // What a browser keeps in its cookies is no good anywhere else.
+        let present = present.filter(|present| !present.browser).ok_or_else(unauthenticated)?;
+        return Ok(person(app, present, address, headers, circumstances.request_id));
+    }
     caller_with(app, presented, address, headers, circumstances.request_id).await
+}
+
+/// A signed-in person as a caller.
+fn person(
+    app: &App,
+    present: Arc<Present>,
+    address: IpAddr,
+    headers: &HeaderMap,
+    request_id: Option<Id<id::Request>>,
+) -> Caller {
+    let context = Context {
+        actor: Actor { kind: ActorKind::User, id: present.person.to_string(), name: Some(present.email.clone()) },
+        grant: Some(present.grant.clone()),
+        scopes: String::new(),
+        ip: Some(address),
+        user_agent: user_agent_of(headers),
+        request_id,
+    };
+    Caller {
+        context: Arc::new(context),
+        key: None,
+        source: Source::Person(present.person),
+        credential: Arc::new(app.keyward.sessions.seal_of(present.person)),
+        session: Some(present),
+    }
+}
+
+/// What the client calls itself, as it may stand in a log.
+pub fn user_agent_of(headers: &HeaderMap) -> Option<String> {
+    headers.get(header::USER_AGENT).map(|value| {
+        let text = String::from_utf8_lossy(value.as_bytes());
+        text.chars().filter(|letter| !letter.is_control()).take(300).collect()
+    })
+}
+
+/// The client's address.
+pub fn address_of(app: &App, parts: &Parts) -> Result<IpAddr, Problem> {
+    let peer: Peer = parts.extensions.get().copied().ok_or_else(|| Problem::plain(Code::Internal))?;
+    Ok(app.client_address(peer.address.ip(), &parts.headers))
 }
 
 async fn caller_with(
@@ -160,21 +243,19 @@ async fn caller_with(
 ) -> Result<Caller, Problem> {
     let record = app.keyward.verifier.identify(presented, Some(address)).await.map_err(cannot_judge)?;
     let record = record.ok_or_else(|| Problem::plain(Code::Unauthenticated))?;
-    let user_agent = headers.get(header::USER_AGENT).map(|value| {
-        let text = String::from_utf8_lossy(value.as_bytes());
-        text.chars().filter(|letter| !letter.is_control()).take(300).collect()
-    });
     let context = Context {
         actor: Actor { kind: ActorKind::Key, id: record.key_id.to_string(), name: Some(record.name().to_owned()) },
         grant: record.grant.as_deref().cloned(),
         scopes: record.scopes().to_owned(),
         ip: Some(address),
-        user_agent,
+        user_agent: user_agent_of(headers),
         request_id,
     };
     Ok(Caller {
         context: Arc::new(context),
-        key: record.key_id,
+        key: Some(record.key_id),
+        session: None,
+        source: Source::Caller(record.key_id),
         credential: Arc::new(Secret::new(presented.to_owned())),
     })
 }
@@ -214,7 +295,7 @@ async fn once(app: &SharedApp, caller: &Caller, request: Request, next: Next) ->
     let (parts, body) = request.into_parts();
     let body = super::json::read_body(Request::from_parts(parts.clone(), body), app).await?;
     let store = &app.keyward.idempotency;
-    let name = caller.key.to_string();
+    let name = caller.context.actor.id.clone();
     let begun = match store
         .begin(&name, caller.credential.expose(), &key, &[method.as_bytes(), target.as_bytes(), &body])
         .await?

@@ -335,7 +335,7 @@ async fn revoke_all(
         Some(text) => Some(text.parse().map_err(|error| Problem::from(keyward::Error::field("/owner_id", error)))?),
         None => None,
     };
-    let wanted = RevokeAll { owner, keyspace: body.keyspace, reason: body.reason, except: Some(caller.key) };
+    let wanted = RevokeAll { owner, keyspace: body.keyspace, reason: body.reason, except: caller.key };
     let (count, announced) = app.keyward.keys.revoke_all(&caller.context, organization, wanted).await?;
     if params.wait {
         app.keyward.keys.wait_everywhere(announced).await?;

@@ -1,7 +1,9 @@
 //! The HTTP surface: a file per slice with its routes, bodies and thin handlers.
 
 mod audit;
+pub mod auth;
 pub mod caller;
+pub mod cookies;
 mod database;
 pub mod docs;
 mod jobs;
@@ -11,6 +13,7 @@ mod keyspaces;
 mod leaks;
 pub mod openapi;
 mod organizations;
+mod origin;
 mod page;
 mod plans;
 mod probes;
@@ -40,6 +43,7 @@ pub fn routes() -> Vec<Route> {
         audit::routes(),
         jobs::routes(),
         database::routes(),
+        auth::routes(),
         introspect::routes(),
         probes::routes(),
         docs::routes(),

@@ -33,7 +33,7 @@ pub fn document() -> Value {
         "components": {
             "schemas": schemas,
             "securitySchemes": {
-                "bearer": { "type": "http", "scheme": "bearer", "description": "A service key." },
+                "bearer": { "type": "http", "scheme": "bearer", "description": "A service key or an access token." },
                 "api_key": { "type": "apiKey", "in": "header", "name": "X-Api-Key", "description": "A service key." },
             },
         },
@@ -56,6 +56,9 @@ fn operation(route: &Route, path: &str, generator: &mut schemars::SchemaGenerato
         Access::Known(why) => {
             operation["security"] = json!([{ "bearer": [] }, { "api_key": [] }]);
             operation["x-permission-because"] = json!(why);
+        }
+        Access::Person => {
+            operation["security"] = json!([{ "bearer": [] }]);
         }
         Access::Open(why) | Access::Probe(why) => {
             operation["security"] = json!([]);

@@ -19,6 +19,8 @@ pub enum Access {
     Known(&'static str),
     /// Callers that hold the permission, or anybody whose body is signed by a configured partner (checked by the handler).
     NeedsOrSignature(Permission),
+    /// Anybody who is signed in, about themselves.
+    Person,
     /// Everybody, as often as an address may call without a credential; says why.
     Open(&'static str),
     /// Everybody, as often as they like; says why.
@@ -26,7 +28,7 @@ pub enum Access {
 }
 
 /// Routes of one organization: they stand under `/v1` and under `/v1/organizations/{org}`.
-const SCOPED: [&str; 4] = ["/api-keys", "/leaked-keys", "/audit-events", "/usage"];
+const SCOPED: [&str; 6] = ["/api-keys", "/leaked-keys", "/audit-events", "/usage", "/members", "/invitations"];
 
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
@@ -57,7 +59,9 @@ impl Route {
         summary: &'static str,
         handler: MethodRouter<SharedApp>,
     ) -> Self {
-        let scoped = !path.starts_with("/v1/") && SCOPED.iter().any(|start| path.starts_with(start));
+        let scoped = !path.starts_with("/v1/")
+            && !path.starts_with("/.well-known")
+            && SCOPED.iter().any(|start| path.starts_with(start));
         Self {
             method,
             path,
@@ -93,6 +97,12 @@ impl Route {
 
     pub fn answers_nothing(mut self) -> Self {
         self.status = 204;
+        self
+    }
+
+    /// An answer without a body whose work goes on.
+    pub fn answers_nothing_yet(mut self) -> Self {
+        self.status = 202;
         self
     }
 

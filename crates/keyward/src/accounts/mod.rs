@@ -1,6 +1,7 @@
 //! Who Keyward serves: organizations and their plans, people and their roles, and the set-up of the first of each.
 
 pub mod organizations;
+pub mod passwords;
 pub mod people;
 pub mod plans;
 pub mod setup;

@@ -2,7 +2,6 @@
 //!
 //! It happens once. From a terminal on the database directly, or through a link that is good for one use.
 
-use argon2::{Argon2, PasswordHasher};
 use keyward_core::access::Role;
 use keyward_core::id::{self, Id};
 use keyward_core::problem::Code;
@@ -11,7 +10,7 @@ use keyward_core::text;
 use sha2::{Digest, Sha256};
 
 use super::organizations::{self, Organization, OrganizationTerms, is_email};
-use super::sql as statements;
+use super::{passwords, sql as statements};
 use crate::audit::{Event, EventType};
 use crate::change::Change;
 use crate::context::Context;
@@ -21,9 +20,6 @@ use crate::ground::Ground;
 
 /// How long a set-up link is good for.
 const LINK_SECONDS: i64 = 15 * 60;
-/// NIST SP 800-63B-4, 3.1.1.2: where the password is the only factor.
-const MIN_PASSWORD_CHARS: usize = 15;
-const MAX_PASSWORD_BYTES: usize = 512;
 
 /// Who sets the instance up.
 pub struct SetupRequest {
@@ -86,7 +82,13 @@ impl Setup {
         if !is_email(&request.email) {
             return Err(Error::field("/email", "is not an e-mail address"));
         }
-        let password_hash = request.password.as_ref().map(|password| hash_password(password.expose())).transpose()?;
+        let password_hash = match &request.password {
+            Some(password) => {
+                passwords::check(password.expose(), &[&request.email, &request.organization], false, "/password")?;
+                Some(passwords::hash_now(password.expose().as_bytes())?)
+            }
+            None => None,
+        };
         let (count,) = sql(statements::COUNT_PEOPLE).one::<(i64,)>(change.tx()).await?;
         if count > 0 {
             return Err(Error::new(Code::Conflict, "This instance is set up already."));
@@ -117,18 +119,4 @@ impl Setup {
 
 fn digest(token: &str) -> Vec<u8> {
     Sha256::digest(token.as_bytes()).to_vec()
-}
-
-/// Argon2id with the crate's defaults (m = 19 MiB, t = 2, p = 1), the first choice of OWASP.
-fn hash_password(password: &str) -> Result<String> {
-    if password.chars().count() < MIN_PASSWORD_CHARS {
-        return Err(Error::new(Code::PasswordTooShort, Code::PasswordTooShort.meaning()));
-    }
-    if password.len() > MAX_PASSWORD_BYTES {
-        return Err(Error::field("/password", format!("is longer than {MAX_PASSWORD_BYTES} bytes")));
-    }
-    let hash = Argon2::default().hash_password(password.as_bytes());
-    Ok(hash
-        .map_err(|error| Error::new(Code::Internal, Code::Internal.meaning()).with_source(error.to_string()))?
-        .to_string())
 }

@@ -24,6 +24,8 @@ pub enum Subject {
     Issued,
     /// Foreign key strings of a new prefix were imported.
     Imports,
+    /// A person's standing, roles or sessions.
+    Person(Id<id::User>),
 }
 
 impl std::fmt::Display for Subject {
@@ -33,6 +35,7 @@ impl std::fmt::Display for Subject {
             Self::Organization(id) => write!(f, "organization {id}"),
             Self::Issued => f.write_str("issued"),
             Self::Imports => f.write_str("imports"),
+            Self::Person(id) => write!(f, "person {id}"),
         }
     }
 }
@@ -44,6 +47,7 @@ impl FromStr for Subject {
         match text.split_once(' ') {
             Some(("secret", slot)) => u128::from_str_radix(slot, 16).map(Self::Secret).map_err(|_| ()),
             Some(("organization", id)) => id.parse().map(Self::Organization).map_err(|_| ()),
+            Some(("person", id)) => id.parse().map(Self::Person).map_err(|_| ()),
             None if text == "issued" => Ok(Self::Issued),
             None if text == "imports" => Ok(Self::Imports),
             _ => Err(()),
@@ -51,11 +55,13 @@ impl FromStr for Subject {
     }
 }
 
-/// Where subjects are posted and waited for by the one reader, the verifier.
+/// Where subjects are posted and waited for: those of keys by the verifier, those of people by the sessions.
 #[derive(Debug)]
 pub struct Board {
     posted: AtomicU64,
     pending: Mutex<Vec<Subject>>,
+    people_posted: AtomicU64,
+    people: Mutex<Vec<Id<id::User>>>,
     fresh_until: AtomicI64,
     live_nodes: AtomicU32,
 }
@@ -65,6 +71,8 @@ impl Default for Board {
         Self {
             posted: AtomicU64::new(0),
             pending: Mutex::default(),
+            people_posted: AtomicU64::new(0),
+            people: Mutex::default(),
             fresh_until: AtomicI64::new(i64::MAX),
             live_nodes: AtomicU32::new(1),
         }
@@ -74,9 +82,34 @@ impl Default for Board {
 impl Board {
     /// Announces what changed; visible to every later `posted`.
     pub fn post(&self, subjects: impl IntoIterator<Item = Subject>) {
+        let mut people = Vec::new();
+        let keys = subjects.into_iter().filter(|subject| match subject {
+            Subject::Person(person) => {
+                people.push(*person);
+                false
+            }
+            _ => true,
+        });
         let mut pending = self.pending.lock().expect("no one panics while posting");
-        pending.extend(subjects);
+        pending.extend(keys);
         self.posted.fetch_add(1, Ordering::Release);
+        drop(pending);
+        if !people.is_empty() {
+            let mut touched = self.people.lock().expect("no one panics while posting");
+            touched.extend(people);
+            self.people_posted.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// As `posted`, for people.
+    pub fn people_posted(&self) -> u64 {
+        self.people_posted.load(Ordering::Acquire)
+    }
+
+    /// As `take`, for people.
+    pub fn take_people(&self) -> (u64, Vec<Id<id::User>>) {
+        let mut touched = self.people.lock().expect("no one panics while posting");
+        (self.people_posted(), std::mem::take(&mut *touched))
     }
 
     /// A number that grows with every post: one atomic load for the hot path.
@@ -122,6 +155,7 @@ mod tests {
             Subject::Organization(organization),
             Subject::Issued,
             Subject::Imports,
+            Subject::Person(Id::from_uuid(uuid::Uuid::from_u128(8))),
         ] {
             assert_eq!(subject.to_string().parse(), Ok(subject));
         }

@@ -38,6 +38,7 @@ const STEPS: &[Step] = &[
     shared!("0003_limits"),
     shared!("0004_usage"),
     shared!("0005_meter_batches"),
+    shared!("0006_people"),
     shared!("0008_jobs"),
 ];
 

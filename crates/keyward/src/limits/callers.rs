@@ -55,6 +55,7 @@ calls! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Source {
     Caller(Id<id::Key>),
+    Person(Id<id::User>),
     /// An IPv4 address, or the /64 of an IPv6 address: see `Source::address`.
     Address(u64, bool),
     /// All that found no counter of their own.

@@ -199,7 +199,9 @@ impl Verifier {
             let rows = Json(batch.iter().map(row).collect::<Vec<_>>());
             statements::TOUCH.on(&self.ground.db).bind(rows).execute(&self.ground.db).await?;
             let written: Vec<_> = batch.iter().map(|noted| noted.secret).collect();
-            written.iter().for_each(|secret| drop(waiting.remove(secret)));
+            for secret in written {
+                waiting.remove(&secret);
+            }
             *place = Some(last);
         }
         Ok(())

@@ -192,6 +192,7 @@ impl Verifier {
                 Subject::Secret(slot) => drop(self.known.remove(&slot)),
                 Subject::Organization(id) => tenants.supersede(id),
                 Subject::Issued => drop(self.absent_generation.fetch_add(1, Ordering::AcqRel)),
+                Subject::Person(_) => {}
                 Subject::Imports => {
                     self.absent_generation.fetch_add(1, Ordering::AcqRel);
                     // Until the prefixes are read again, any foreign string may be one of the new keys.

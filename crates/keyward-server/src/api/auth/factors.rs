@@ -1,0 +1,121 @@
+//! Second factors: set up, confirmed, taken away; and the step-up within a session.
+
+use axum::Json as Answer;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use http::{StatusCode, header};
+use keyward::limits::callers::Call::Authentication;
+use keyward_core::secret::Secret;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{proof, session_of};
+use crate::api::caller::Caller;
+use crate::api::json::Json;
+use crate::api::route::{Access::Person, Route, get, post};
+use crate::app::SharedApp;
+use crate::problem::Problem;
+
+pub fn routes() -> Vec<Route> {
+    vec![
+        post("/v1/auth/totp/enroll", Person, "Begin to set up an authenticator", enroll).answers::<EnrolmentView>(200),
+        post("/v1/auth/totp/confirm", Person, "Confirm the authenticator with its first code", confirm)
+            .takes::<CodeBody>()
+            .answers::<BackupCodes>(200)
+            .limited(Authentication),
+        post("/v1/auth/totp/disable", Person, "Take the authenticator away", disable).answers_nothing(),
+        get("/v1/auth/backup-codes", Person, "How many backup codes are left", left).answers::<CodesLeft>(200),
+        post("/v1/auth/backup-codes", Person, "Ten new backup codes; the old ones end", renew)
+            .answers::<BackupCodes>(200),
+        post("/v1/auth/step-up", Person, "Prove identity anew within this session", step_up)
+            .takes::<StepUpBody>()
+            .answers_nothing()
+            .limited(Authentication),
+    ]
+}
+
+/// What an authenticator needs, once.
+#[derive(Debug, Serialize, JsonSchema)]
+struct EnrolmentView {
+    /// Base 32.
+    secret: String,
+    otpauth_uri: String,
+    qr_svg: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct CodeBody {
+    code: String,
+}
+
+/// Each opens the account once, in place of the authenticator.
+#[derive(Debug, Serialize, JsonSchema)]
+struct BackupCodes {
+    backup_codes: Vec<String>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct CodesLeft {
+    remaining: i64,
+}
+
+/// The password, the second factor, or both.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct StepUpBody {
+    password: Option<String>,
+    /// `totp` or `backup_code`; `totp` when absent.
+    method: Option<String>,
+    code: Option<String>,
+}
+
+const NO_STORE: [(header::HeaderName, &str); 1] = [(header::CACHE_CONTROL, "no-store")];
+
+async fn enroll(State(app): State<SharedApp>, caller: Caller) -> Result<impl IntoResponse, Problem> {
+    let made = app.keyward.sessions.enroll(&caller.context, session_of(&caller)?).await?;
+    let view = EnrolmentView {
+        secret: made.secret.expose().clone(),
+        otpauth_uri: made.uri.expose().clone(),
+        qr_svg: made.qr_svg.expose().clone(),
+    };
+    Ok((NO_STORE, Answer(view)))
+}
+
+async fn confirm(
+    State(app): State<SharedApp>,
+    caller: Caller,
+    Json(body): Json<CodeBody>,
+) -> Result<impl IntoResponse, Problem> {
+    let codes = app.keyward.sessions.confirm(&caller.context, session_of(&caller)?, &body.code).await?;
+    Ok((NO_STORE, Answer(BackupCodes { backup_codes: codes })))
+}
+
+async fn disable(State(app): State<SharedApp>, caller: Caller) -> Result<StatusCode, Problem> {
+    app.keyward.sessions.disable_factor(&caller.context, session_of(&caller)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn left(State(app): State<SharedApp>, caller: Caller) -> Result<Answer<CodesLeft>, Problem> {
+    Ok(Answer(CodesLeft { remaining: app.keyward.sessions.backup_codes_left(session_of(&caller)?.person).await? }))
+}
+
+async fn renew(State(app): State<SharedApp>, caller: Caller) -> Result<impl IntoResponse, Problem> {
+    let codes = app.keyward.sessions.renew_backup_codes(&caller.context, session_of(&caller)?).await?;
+    Ok((NO_STORE, Answer(BackupCodes { backup_codes: codes })))
+}
+
+async fn step_up(
+    State(app): State<SharedApp>,
+    caller: Caller,
+    Json(body): Json<StepUpBody>,
+) -> Result<StatusCode, Problem> {
+    if body.password.is_none() && body.code.is_none() {
+        return Err(keyward::Error::field("/code", "is required, or a password").into());
+    }
+    let password = body.password.map(Secret::new);
+    let proof = body.code.map(|code| proof(body.method.as_deref().unwrap_or("totp"), code)).transpose()?;
+    let sessions = &app.keyward.sessions;
+    sessions.step_up(&caller.context, session_of(&caller)?, password.as_ref(), proof.as_ref()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

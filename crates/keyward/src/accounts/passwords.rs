@@ -1,0 +1,154 @@
+//! Passwords: what may be one, and their Argon2id hashes, a bounded number at a time. Who signs in with one is decided
+//! elsewhere.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use argon2::{Argon2, PasswordHash, PasswordHasher, PasswordVerifier};
+use keyward_core::problem::{Code, FieldFault};
+use keyward_core::secret::Secret;
+use tokio::sync::Semaphore;
+use zxcvbn::{Score, zxcvbn};
+
+use crate::config::PeopleSettings;
+use crate::error::{Error, Result};
+
+/// NIST SP 800-63B-4, 3.1.1.2: where the password is the only factor, and where a second one is required.
+const MIN_CHARS: usize = 15;
+const MIN_CHARS_WITH_FACTOR: usize = 8;
+/// Longest password, in bytes.
+pub const MAX_BYTES: usize = 512;
+/// What is guessed first stands at the front; estimating long texts takes quadratic time.
+const MAX_JUDGED_CHARS: usize = 100;
+
+/// Hashing, bounded in number.
+pub struct Passwords {
+    hashing: Semaphore,
+    waiting: AtomicUsize,
+    most_waiting: usize,
+    /// Of a password that nobody knows: unknown accounts take as long as known ones.
+    nobodys: String,
+}
+
+/// What a password turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verified {
+    pub is_right: bool,
+    /// Its hash was made with weaker parameters than today's.
+    pub is_outdated: bool,
+}
+
+impl Passwords {
+    pub(crate) fn new(settings: &PeopleSettings) -> Self {
+        let mut random = [0; 32];
+        getrandom::fill(&mut random).expect("the operating system gives randomness");
+        Self {
+            hashing: Semaphore::new(settings.concurrent_hashes.max(1)),
+            waiting: AtomicUsize::new(0),
+            most_waiting: settings.waiting_hashes,
+            nobodys: hash_now(&random).expect("a hash without limits of its own"),
+        }
+    }
+
+    /// The hash of a new password, in PHC form.
+    pub async fn hash(self: &Arc<Self>, password: &Secret<String>) -> Result<String> {
+        let password = password.clone();
+        self.run(move |_| hash_now(password.expose().as_bytes())).await?
+    }
+
+    /// Whether the password is the one; with no hash, as long as with one, and never.
+    pub async fn verify(self: &Arc<Self>, password: &Secret<String>, stored: Option<String>) -> Result<Verified> {
+        let password = password.clone();
+        self.run(move |passwords| {
+            let encoded = stored.as_deref().unwrap_or(&passwords.nobodys);
+            let hash = PasswordHash::new(encoded);
+            let fits = |hash| Argon2::default().verify_password(password.expose().as_bytes(), hash).is_ok();
+            let is_right = hash.as_ref().is_ok_and(fits) && stored.is_some();
+            Verified { is_right, is_outdated: !encoded.starts_with("$argon2id$v=19$m=19456,t=2,p=1$") }
+        })
+        .await
+    }
+
+    /// Runs off the async threads, when its turn has come.
+    async fn run<T: Send + 'static>(self: &Arc<Self>, work: impl FnOnce(&Self) -> T + Send + 'static) -> Result<T> {
+        let overloaded = || Error::new(Code::Overloaded, "Too many people are signing in at once.");
+        let place = Place::take(self).ok_or_else(overloaded)?;
+        let permit = self.hashing.acquire().await.map_err(|_| overloaded())?;
+        drop(place);
+        let passwords = self.clone();
+        let done = tokio::task::spawn_blocking(move || work(&passwords)).await;
+        drop(permit);
+        done.map_err(|error| Error::new(Code::Internal, Code::Internal.meaning()).with_source(error))
+    }
+}
+
+/// A place among those who wait for a hash; given back also when the caller goes away.
+struct Place<'a>(&'a Passwords);
+
+impl<'a> Place<'a> {
+    fn take(passwords: &'a Passwords) -> Option<Self> {
+        let place = Self(passwords);
+        (passwords.waiting.fetch_add(1, Ordering::Relaxed) < passwords.most_waiting.max(1)).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Argon2id with the crate's defaults (m = 19 MiB, t = 2, p = 1), the first choice of OWASP.
+pub(crate) fn hash_now(password: &[u8]) -> Result<String> {
+    let hash = Argon2::default().hash_password(password);
+    Ok(hash
+        .map_err(|error| Error::new(Code::Internal, Code::Internal.meaning()).with_source(error.to_string()))?
+        .to_string())
+}
+
+/// Refuses a new password that is too short, too long, or tried first by those who guess. `about` are the texts of the
+/// account that it must not be made of.
+pub fn check(password: &str, about: &[&str], has_factor: bool, pointer: &str) -> Result<()> {
+    let least = if has_factor { MIN_CHARS_WITH_FACTOR } else { MIN_CHARS };
+    let refuse =
+        |code: Code, detail: String| Err(Error::fields(code, vec![FieldFault { pointer: pointer.to_owned(), detail }]));
+    if password.len() > MAX_BYTES {
+        return refuse(Code::InvalidField, format!("is longer than {MAX_BYTES} bytes"));
+    }
+    if password.chars().count() < least {
+        return refuse(Code::PasswordTooShort, format!("needs at least {least} characters"));
+    }
+    let judged: String = password.chars().take(MAX_JUDGED_CHARS).collect();
+    if zxcvbn(&judged, &[]).score() <= Score::One {
+        return refuse(Code::PasswordCompromised, "is among the passwords that are tried first".to_owned());
+    }
+    let words: Vec<&str> = about.iter().flat_map(|text| text.split(|letter: char| !letter.is_alphanumeric())).collect();
+    let words: Vec<&str> =
+        about.iter().copied().chain(words).chain(["keyward"]).filter(|word| word.chars().count() > 2).collect();
+    if zxcvbn(&judged, &words).score() <= Score::One {
+        return refuse(Code::PasswordContextual, "is made of the account's own words".to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(password: &str) -> Option<Code> {
+        check(password, &["maria@example.com", "Maria Weiß"], false, "/password").err().map(|error| error.code)
+    }
+
+    #[test]
+    fn what_may_be_a_password() {
+        assert_eq!(code("qzxkvjwbgfpmyudlnhrc"), None, "lower-case letters alone");
+        assert_eq!(code("four quiet river stones 🪨"), None);
+        assert_eq!(code(&format!("x7-{}", "pleated wren ".repeat(39))), None, "510 bytes");
+        assert_eq!(code("short but odd!"), Some(Code::PasswordTooShort));
+        assert_eq!(code(&"a b".repeat(171)), Some(Code::InvalidField));
+        assert_eq!(code("passwordpassword"), Some(Code::PasswordCompromised));
+        assert_eq!(code("123456789012345"), Some(Code::PasswordCompromised));
+        assert_eq!(code("maria@example.com"), Some(Code::PasswordContextual));
+        assert_eq!(check("tr0ub4dor&3x", &[], true, "/password").ok(), Some(()), "eight are enough beside a factor");
+    }
+}

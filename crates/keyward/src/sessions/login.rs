@@ -1,0 +1,158 @@
+//! Signing in: the password first, then the second factor where there is one.
+
+use keyward_core::id::{self, Id};
+use keyward_core::problem::Code;
+use keyward_core::secret::Secret;
+use serde_json::json;
+
+use super::attempts::{Subjects, source_of};
+use super::factors::Proof;
+use super::sql as statements;
+use super::{Client, IssuedTokens, PersonRow, Sessions, address_of, as_person, vault};
+use crate::audit::{Event, EventType};
+use crate::change::Change;
+use crate::context::{Actor, ActorKind, Context};
+use crate::db::sql;
+use crate::error::{Error, Result};
+
+/// How long the second step may take, and how many codes it may try (statements T-05, T-06).
+const PENDING_SECONDS: i64 = 5 * 60;
+const PENDING_TRIES: i64 = 5;
+const PENDING_PREFIX: &str = "kwl";
+const DEVICE_PREFIX: &str = "kwd";
+/// How long a device is trusted.
+const DEVICE_DAYS: i64 = 30;
+
+/// What somebody signs in with.
+pub struct Credentials {
+    pub email: String,
+    pub password: Secret<String>,
+    /// The token of a device that the account's owner trusts.
+    pub device: Option<String>,
+}
+
+/// Where a sign-in stands.
+pub enum SignedIn {
+    Done(IssuedTokens),
+    /// The second factor is awaited.
+    Pending {
+        login_token: Secret<String>,
+        methods: Vec<&'static str>,
+    },
+}
+
+impl Sessions {
+    /// The first step. Unknown account, wrong password and disabled account answer alike, and take alike.
+    pub async fn log_in(&self, context: &Context, client: &Client, credentials: &Credentials) -> Result<SignedIn> {
+        let account = address_of(&credentials.email);
+        let person = self.person_by_email(&account).await?;
+        let device = match (&credentials.device, &person) {
+            (Some(device), Some(person)) if self.is_trusted(device, person.id).await? => Some(device),
+            _ => None,
+        };
+        let source = device.cloned().unwrap_or_else(|| source_of(context.ip));
+        let subjects = Subjects::of(&account, &source, device.is_some());
+        if let Err(refused) = self.count_try(&subjects).await {
+            self.note_failure(context, &account, person.as_ref(), &refused.detail).await;
+            return Err(refused);
+        }
+        let stored = person.as_ref().and_then(|person| person.password_hash.clone());
+        let verified = self.passwords.verify(&credentials.password, stored).await?;
+        let person = person.filter(|person| verified.is_right && person.disabled_at.is_none());
+        let Some(person) = person else {
+            let refused = Error::new(Code::InvalidCredentials, Code::InvalidCredentials.meaning());
+            self.note_failure(context, &account, None, "wrong e-mail address or password").await;
+            return Err(refused);
+        };
+        self.forget_tries(&subjects).await?;
+        if verified.is_outdated {
+            self.rehash(&person, &credentials.password).await?;
+        }
+        let context = as_person(context, &person);
+        if self.has_factor(person.id).await? && device.is_none() {
+            return self.await_factor(client, &person).await;
+        }
+        let mut change = Change::begin(&self.ground, &context).await?;
+        let issued = self.open_session(&mut change, person.id, client, None).await?;
+        change.commit(signed_in(&issued, &person, "password")).await?;
+        Ok(SignedIn::Done(issued))
+    }
+
+    async fn await_factor(&self, client: &Client, person: &PersonRow) -> Result<SignedIn> {
+        let token = vault::new_token(PENDING_PREFIX);
+        let expires_at = self.ground.now().plus_seconds(PENDING_SECONDS);
+        let insert = sql(statements::INSERT_PENDING).bind(vault::digest(&token)).bind(person.id).bind(client.mark());
+        insert.bind(expires_at).execute(&self.ground.db).await?;
+        Ok(SignedIn::Pending { login_token: Secret::new(token), methods: vec!["totp", "backup_code"] })
+    }
+
+    /// The second step, from the client that took the first. With `trust`, answers also the token of a trusted device.
+    pub async fn log_in_with_factor(
+        &self,
+        context: &Context,
+        client: &Client,
+        login_token: &str,
+        proof: &Proof,
+        trust: bool,
+    ) -> Result<(IssuedTokens, Option<Secret<String>>)> {
+        let digest = vault::digest(login_token);
+        let attempt = sql(statements::TRY_PENDING).bind(digest.clone()).bind(client.mark()).bind(self.ground.now());
+        let mut tx = self.ground.db.begin().await?;
+        let person: Option<(Id<id::User>,)> = attempt.bind(PENDING_TRIES).optional(&mut tx).await?;
+        tx.commit().await?;
+        let Some((person,)) = person else {
+            return Err(Error::new(Code::InvalidToken, Code::InvalidToken.meaning()));
+        };
+        let person = self.person(person).await?;
+        let context = as_person(context, &person);
+        let mut change = Change::begin(&self.ground, &context).await?;
+        if let Err(refused) = self.prove(&mut change, &person, proof).await {
+            drop(change);
+            self.note_failure(&context, &person.email, Some(&person), &refused.detail).await;
+            return Err(refused);
+        }
+        // Two right codes at the same time: only one finds the sign-in still waiting.
+        if sql(statements::END_PENDING).bind(digest).execute(change.tx()).await? == 0 || person.disabled_at.is_some() {
+            return Err(Error::new(Code::InvalidToken, Code::InvalidToken.meaning()));
+        }
+        let now = change.now();
+        let issued = self.open_session(&mut change, person.id, client, Some(now)).await?;
+        let device = trust.then(|| vault::new_token(DEVICE_PREFIX));
+        if let Some(device) = &device {
+            let insert = sql(statements::INSERT_DEVICE).bind(vault::digest(device)).bind(person.id);
+            insert.bind(now.plus_days(DEVICE_DAYS)).execute(change.tx()).await?;
+        }
+        change.commit(signed_in(&issued, &person, proof.method())).await?;
+        self.forget_codes(&person.id.to_string()).await?;
+        Ok((issued, device.map(Secret::new)))
+    }
+
+    async fn is_trusted(&self, device: &str, person: Id<id::User>) -> Result<bool> {
+        let find = sql(statements::FIND_DEVICE).bind(vault::digest(device)).bind(person).bind(self.ground.now());
+        Ok(find.optional::<(i64,)>(&self.ground.db).await?.is_some())
+    }
+
+    async fn rehash(&self, person: &PersonRow, password: &Secret<String>) -> Result<()> {
+        let hash = self.passwords.hash(password).await?;
+        let set = sql(statements::SET_HASH).bind(person.id).bind(hash).bind(person.password_hash.clone());
+        set.execute(&self.ground.db).await?;
+        Ok(())
+    }
+
+    /// One event for each failure. What was typed as an address is kept only where it is an account's.
+    async fn note_failure(&self, context: &Context, account: &str, person: Option<&PersonRow>, why: &str) {
+        self.metrics.failed_logins.inc();
+        let target = person.map_or_else(|| "unknown".to_owned(), |person| person.id.to_string());
+        let event = Event::new(EventType::Security, "login_failed", "user", target).failed(why);
+        let event = event.details(json!({ "account": account.chars().take(254).collect::<String>() }));
+        let actor = Actor { kind: ActorKind::External, id: "sign-in".to_owned(), name: None };
+        if let Err(error) = self.audit.note(&Context { actor, ..context.clone() }, event).await {
+            tracing::error!(%error, "a failed sign-in could not be noted");
+        }
+    }
+}
+
+fn signed_in(issued: &IssuedTokens, person: &PersonRow, method: &str) -> Event {
+    let event = Event::new(EventType::Security, "login", "session", issued.session).named(&person.email);
+    event.details(json!({ "method": method }))
+}

@@ -1,0 +1,25 @@
+//! What is out of date about signing in is deleted, and signing keys are made in time.
+
+use super::Sessions;
+use super::attempts;
+use super::sql as statements;
+use crate::db::sql;
+use crate::error::Result;
+
+/// How long an ended session is still told apart from one that never was, in days.
+const ENDED_DAYS: i64 = 30;
+
+impl Sessions {
+    /// Run from time to time.
+    pub async fn sweep(&self) -> Result<()> {
+        let now = self.ground.now();
+        for statement in [statements::SWEEP_PENDING, statements::SWEEP_DEVICES, statements::SWEEP_RESETS] {
+            sql(statement).bind(now).execute(&self.ground.db).await?;
+        }
+        sql(statements::SWEEP_SESSIONS).bind(now.plus_days(-ENDED_DAYS)).execute(&self.ground.db).await?;
+        let (age, ceiling) = attempts::SWEEP;
+        let sweep = sql(statements::SWEEP_FAILURES).bind(now.plus_seconds(-age)).bind(ceiling);
+        sweep.execute(&self.ground.db).await?;
+        self.tokens.rotate().await
+    }
+}
