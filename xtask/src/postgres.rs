@@ -25,6 +25,7 @@ const SETTINGS: &[&str] = &[
     "unix_socket_directories=",
     "max_connections=400",
     "shared_buffers=64MB",
+    "shared_preload_libraries=pg_stat_statements",
 ];
 
 /// `fast` is the mode of SIGINT: connections are cut and the server ends well.

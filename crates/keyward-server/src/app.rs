@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use keyward::Keyward;
 use keyward_core::network::{AddressRules, parse_block};
 
+use crate::connections::Connections;
 use crate::gateway::partner::PartnerKeys;
 
 const FORWARDED_FOR: http::HeaderName = http::HeaderName::from_static("x-forwarded-for");
@@ -19,6 +20,7 @@ pub struct App {
     pub key_header: Option<http::HeaderName>,
     pub key_query: Option<String>,
     pub partner_keys: PartnerKeys,
+    pub connections: Connections,
     trusted_proxies: AddressRules,
     cors_origins: Vec<String>,
 }
@@ -41,6 +43,7 @@ impl App {
             key_header,
             key_query: Some(settings.key_query.clone()).filter(|name| !name.is_empty()),
             partner_keys: PartnerKeys::read(&keyward.settings.leaks.partner_keys)?,
+            connections: Connections::default(),
             trusted_proxies,
             cors_origins: settings.cors_origins.clone(),
             keyward,

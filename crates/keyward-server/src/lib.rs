@@ -3,6 +3,7 @@
 pub mod api;
 pub mod app;
 pub mod cli;
+pub mod connections;
 
 pub mod console;
 pub mod fixed_headers;

@@ -13,14 +13,13 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::server::conn::http1::{self, UpgradeableConnection};
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
-use hyper_util::server::graceful::GracefulShutdown;
 use keyward_core::id::{self, Id};
 use keyward_core::problem::Code;
 use keyward_core::time::Timestamp;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
 
 use crate::app::{App, SharedApp};
@@ -68,7 +67,6 @@ pub async fn serve(app: SharedApp, listeners: Listeners, stop: impl Future<Outpu
     let tasks = app.keyward.start_tasks().await?;
     let router = router(app.clone());
     let grace = Duration::from_secs(app.keyward.settings.server.shutdown_grace_seconds);
-    let graceful = GracefulShutdown::new();
     let mut stop = std::pin::pin!(stop);
     loop {
         let (accepted, trusted) = tokio::select! {
@@ -88,6 +86,7 @@ pub async fn serve(app: SharedApp, listeners: Listeners, stop: impl Future<Outpu
         let _ = stream.set_nodelay(true);
         let peer = Peer { address, trusted };
         let (app, router) = (app.clone(), router.clone());
+        let keeper = app.clone();
         let timeout = Duration::from_secs(app.keyward.settings.server.read_timeout_seconds);
         let activity = Arc::new(Activity::default());
         let noted = activity.clone();
@@ -102,10 +101,10 @@ pub async fn serve(app: SharedApp, listeners: Listeners, stop: impl Future<Outpu
         });
         let connection =
             http1::Builder::new().max_buf_size(MAX_HEADERS).serve_connection(TokioIo::new(stream), service);
-        tokio::spawn(keep(graceful.watch(connection), activity, timeout));
+        tokio::spawn(async move { keep(&keeper, connection.with_upgrades(), activity, timeout).await });
     }
     drop(listeners);
-    if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
+    if tokio::time::timeout(grace, app.connections.end_all()).await.is_err() {
         tracing::warn!("some requests did not finish in time");
     }
     tasks.stop().await;
@@ -136,8 +135,18 @@ impl Activity {
     }
 }
 
-/// Runs a connection to its end, and closes one that for a whole `timeout` brings no complete head of a request.
-async fn keep(connection: impl Future<Output = Result<(), hyper::Error>>, activity: Arc<Activity>, timeout: Duration) {
+/// Runs a connection to its end, or to that of its present request when the node stops. Closes one that for a whole
+/// `timeout` brings no complete head of a request.
+async fn keep<S>(
+    app: &App,
+    connection: UpgradeableConnection<TokioIo<TcpStream>, S>,
+    activity: Arc<Activity>,
+    timeout: Duration,
+) where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+{
+    let mut open = app.connections.open_http();
+    let mut stopping = false;
     let mut connection = std::pin::pin!(connection);
     let mut timer = tokio::time::interval_at(tokio::time::Instant::now() + timeout, timeout);
     let mut seen = Some(0);
@@ -149,6 +158,10 @@ async fn keep(connection: impl Future<Output = Result<(), hyper::Error>>, activi
                     tracing::debug!(%error, "a connection ended badly");
                 }
                 return;
+            }
+            () = open.stopped(), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
             }
             _ = timer.tick() => {
                 let now = activity.at_rest();

@@ -24,6 +24,8 @@ pub struct Settings {
     pub caller_limits: CallerLimitSettings,
     pub redis: RedisSettings,
     pub usage: UsageSettings,
+    pub jobs: JobSettings,
+    pub maintenance: MaintenanceSettings,
 }
 
 /// Where mails go. The address may carry a password.
@@ -186,6 +188,20 @@ pub struct UsageSettings {
     pub hour_retention_days: u32,
     pub day_retention_days: u32,
     pub month_retention_days: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobSettings {
+    pub workers: usize,
+    pub retention_days: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MaintenanceSettings {
+    pub partitions_ahead: u32,
+    pub lock_timeout_millis: u32,
 }
 
 /// When a verification is written down.

@@ -16,6 +16,7 @@ use crate::db::{Db, sql};
 use crate::error::{Error, Result};
 use crate::ground::Ground;
 use crate::idempotency::Idempotency;
+use crate::jobs::Jobs;
 use crate::keys::Keys;
 use crate::keys::keyspaces::Keyspaces;
 use crate::keys::peppers::Peppers;
@@ -23,6 +24,7 @@ use crate::limits::Limits;
 use crate::limits::callers::CallerLimits;
 use crate::limits::shared::Shared;
 use crate::mail::Mailer;
+use crate::maintenance::Maintenance;
 use crate::metrics::Metrics;
 use crate::reservations::Reservations;
 use crate::sessions::{Parts, Sessions};
@@ -47,6 +49,8 @@ pub struct Keyward {
     pub caller_limits: CallerLimits,
     pub verifier: Arc<Verifier>,
     pub reservations: Reservations,
+    pub jobs: Jobs,
+    pub maintenance: Maintenance,
     pub sessions: Arc<Sessions>,
     pub metrics: Arc<Metrics>,
     ground: Ground,
@@ -72,6 +76,13 @@ impl Keyward {
             Verifier::open(ground.clone(), peppers.clone(), &settings.keys, settings.verify.clone(), counting);
         let verifier = Arc::new(verifier.await?);
         let passwords = Arc::new(Passwords::new(&settings.people));
+        let jobs = Jobs::new(ground.clone(), settings.jobs.retention_days);
+        let maintenance = Maintenance {
+            ground: ground.clone(),
+            jobs: jobs.clone(),
+            settings: settings.maintenance.clone(),
+            data_dir: settings.database.data_dir.clone(),
+        };
         let parts = Parts {
             peppers: peppers.clone(),
             passwords: passwords.clone(),
@@ -90,6 +101,8 @@ impl Keyward {
             audit: Audit { ground: ground.clone() },
             idempotency: Idempotency { ground: ground.clone() },
             reservations: Reservations { ground: ground.clone(), limits: limits.clone(), verifier: verifier.clone() },
+            jobs,
+            maintenance,
             sessions,
             usage,
             limits,
@@ -114,6 +127,9 @@ impl Keyward {
             idempotency: self.idempotency.clone(),
             reservations: self.reservations.clone(),
             usage: self.usage.clone(),
+            jobs: self.jobs.clone(),
+            maintenance: self.maintenance.clone(),
+            workers: self.settings.jobs.workers,
             sessions: self.sessions.clone(),
         };
         let meter_every = Duration::from_millis(self.settings.usage.flush_millis.max(10));
@@ -129,6 +145,11 @@ impl Keyward {
     /// Does what is due by now: scheduled changes of plans, reservations that nobody settled.
     pub async fn settle_due(&self) -> Result<()> {
         tasks::settle_due(&self.plans, &self.reservations).await
+    }
+
+    /// Makes the jobs that are due, and does all that wait.
+    pub async fn work_off_jobs(&self) -> Result<()> {
+        tasks::work_off(&self.jobs, &self.maintenance).await
     }
 
     /// Whether the database answers.

@@ -12,12 +12,16 @@ use crate::announce::nodes::{self, Follower, Hint};
 use crate::error::Result;
 use crate::ground::Ground;
 use crate::idempotency::Idempotency;
+use crate::jobs::{Jobs, Running};
 use crate::limits::Limits;
+use crate::maintenance::Maintenance;
 use crate::reservations::Reservations;
 use crate::sessions::Sessions;
 use crate::usage::Usage;
 use crate::verify::Verifier;
 
+/// How often the queue is looked at without a nudge: for schedules, and for jobs of other nodes.
+const LOOK_FOR_JOBS_EVERY: Duration = Duration::from_secs(2);
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
 /// What the tasks work for.
@@ -29,6 +33,9 @@ pub(crate) struct Work {
     pub idempotency: Idempotency,
     pub reservations: Reservations,
     pub usage: Usage,
+    pub jobs: Jobs,
+    pub maintenance: Maintenance,
+    pub workers: usize,
     pub sessions: Arc<Sessions>,
 }
 
@@ -45,7 +52,8 @@ impl Tasks {
         meter_every: Duration,
         stale_bound: Duration,
     ) -> Result<Self> {
-        let Work { ground, verifier, limits, plans, idempotency, reservations, usage, sessions } = work;
+        let Work { ground, verifier, limits, plans, idempotency, reservations, usage, jobs, .. } = work;
+        let (sessions, maintenance, workers) = (work.sessions, work.maintenance, work.workers);
         let (stop, stopped) = watch::channel(false);
         let mut running = vec![
             tokio::spawn(write(verifier, limits.clone(), flush_every, stopped.clone())),
@@ -53,8 +61,11 @@ impl Tasks {
             tokio::spawn(fold(usage.clone(), meter_every, stopped.clone())),
             tokio::spawn(share(limits.clone(), stopped.clone())),
             tokio::spawn(keep_times(plans, reservations, flush_every, stopped.clone())),
-            tokio::spawn(sweep(ground.clone(), idempotency, limits, usage, sessions, stopped.clone())),
+            tokio::spawn(sweep(ground.clone(), idempotency, limits, usage, jobs.clone(), sessions, stopped.clone())),
         ];
+        for _ in 0..workers.max(1) {
+            running.push(tokio::spawn(work_jobs(jobs.clone(), maintenance.clone(), stopped.clone())));
+        }
         if ground.db.is_postgres() {
             let follower = Follower::join(ground.clone(), stale_bound).await?;
             running.push(tokio::spawn(follow(ground, follower, stale_bound, stopped)));
@@ -149,6 +160,41 @@ async fn fold(usage: Usage, every: Duration, mut stopped: watch::Receiver<bool>)
     }
 }
 
+/// Makes due jobs and does what waits, one at a time. A node that stops gives back what it has not ended.
+async fn work_jobs(jobs: Jobs, maintenance: Maintenance, mut stopped: watch::Receiver<bool>) {
+    let mut timer = interval(LOOK_FOR_JOBS_EVERY);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = timer.tick() => {}
+            () = jobs.work_wanted() => {}
+            _ = stopped.changed() => return,
+        }
+        tokio::select! {
+            worked = work_off(&jobs, &maintenance) => {
+                if let Err(error) = worked {
+                    tracing::warn!(%error, "the queue of jobs could not be worked off; it is tried again");
+                }
+            }
+            _ = stopped.changed() => {
+                if let Err(error) = Running::release(&jobs).await {
+                    tracing::warn!(%error, "a job could not be given back; it waits for its lease to run out");
+                }
+                return;
+            }
+        }
+    }
+}
+
+/// Does every job that may run now.
+pub(crate) async fn work_off(jobs: &Jobs, maintenance: &Maintenance) -> Result<()> {
+    jobs.make_due().await?;
+    while let Some(job) = jobs.claim().await? {
+        job.perform(async |job| maintenance.perform(job).await).await?;
+    }
+    Ok(())
+}
+
 /// Shares limits with other nodes.
 async fn share(limits: Arc<Limits>, mut stopped: watch::Receiver<bool>) {
     tokio::select! {
@@ -207,6 +253,7 @@ async fn sweep(
     idempotency: Idempotency,
     limits: Arc<Limits>,
     usage: Usage,
+    jobs: Jobs,
     sessions: Arc<Sessions>,
     mut stopped: watch::Receiver<bool>,
 ) {
@@ -221,6 +268,7 @@ async fn sweep(
             nodes::forget(&ground).await,
             limits.sweep().await,
             usage.forget().await,
+            jobs.forget().await,
             sessions.sweep().await,
         ] {
             if let Err(error) = swept {

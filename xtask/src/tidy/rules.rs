@@ -8,8 +8,8 @@ pub const PLATFORM: &str = "crates/keyward/src/";
 pub const STEPS: &[&[&str]] = &[
     &["error", "config", "db", "page", "context", "metrics", "mail"],
     &["ground", "announce", "audit", "change"],
-    &["idempotency", "limits"],
-    &["accounts"],
+    &["idempotency", "jobs", "limits"],
+    &["accounts", "maintenance"],
     &["usage"],
     &["keys", "verify"],
     &["reservations", "sessions"],

@@ -54,7 +54,7 @@ pub struct Caller {
 pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
     let permission = match guard.access {
         Access::Needs(permission) => Some(permission),
-        Access::Person => None,
+        Access::Known(_) | Access::Person => None,
         Access::NeedsOrSignature(permission) if !PartnerKeys::is_signed(request.headers()) => Some(permission),
         Access::Probe(_) => return next.run(request).await,
         Access::NeedsOrSignature(_) | Access::Open(_) => {
@@ -96,19 +96,20 @@ pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next)
     response
 }
 
-/// Whether this caller may make this call now; without a permission, any signed-in person may.
+/// Whether this caller may make this call now; without a permission, any signed-in person may, or anybody known.
 fn admit(guard: &Guard, caller: &Caller, permission: Option<Permission>) -> Result<(), Problem> {
     let keyward = &guard.app.keyward;
     match (permission, &caller.session) {
         (Some(permission), _) => caller.context.require_anywhere(permission)?,
         (None, Some(_)) => {}
+        (None, None) if matches!(guard.access, Access::Known(_)) => {}
         (None, None) => return Err(Problem::new(Code::Forbidden, "Only a signed-in person can do this.")),
     }
-    if let (Some(permission), Some(present)) = (permission, &caller.session) {
+    if let Some(present) = caller.session.as_ref().filter(|_| guard.access != Access::Person) {
         if present.must_enrol {
             return Err(Problem::plain(Code::SecondFactorEnrolmentRequired));
         }
-        if permission.needs_fresh_factor() && !present.has_fresh_factor(keyward.clock.now()) {
+        if permission.is_some_and(Permission::needs_fresh_factor) && !present.has_fresh_factor(keyward.clock.now()) {
             return Err(Problem::plain(Code::InsufficientUserAuthentication));
         }
     }

@@ -4,8 +4,10 @@ mod audit;
 pub mod auth;
 pub mod caller;
 pub mod cookies;
+mod database;
 pub mod docs;
 mod invitations;
+mod jobs;
 pub mod json;
 mod keys;
 mod keyspaces;
@@ -43,6 +45,8 @@ pub fn routes() -> Vec<Route> {
         reservations::routes(),
         usage::routes(),
         audit::routes(),
+        jobs::routes(),
+        database::routes(),
         auth::routes(),
         members::routes(),
         invitations::routes(),

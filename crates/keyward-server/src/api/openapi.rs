@@ -53,6 +53,10 @@ fn operation(route: &Route, path: &str, generator: &mut schemars::SchemaGenerato
             operation["security"] = json!([{ "bearer": [] }, { "api_key": [] }]);
             operation["x-permission"] = json!(permission.as_str());
         }
+        Access::Known(why) => {
+            operation["security"] = json!([{ "bearer": [] }, { "api_key": [] }]);
+            operation["x-permission-because"] = json!(why);
+        }
         Access::Person => {
             operation["security"] = json!([{ "bearer": [] }]);
         }

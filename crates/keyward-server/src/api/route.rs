@@ -15,6 +15,8 @@ use crate::app::SharedApp;
 pub enum Access {
     /// Callers that hold the permission.
     Needs(Permission),
+    /// Every caller that is known; the verb decides what each may see. Says why.
+    Known(&'static str),
     /// Callers that hold the permission, or anybody whose body is signed by a configured partner (checked by the handler).
     NeedsOrSignature(Permission),
     /// Anybody who is signed in, about themselves.

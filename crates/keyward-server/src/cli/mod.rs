@@ -3,6 +3,8 @@
 mod audit;
 mod client;
 mod config;
+mod database;
+mod jobs;
 mod keys;
 mod organizations;
 mod output;
@@ -48,6 +50,10 @@ enum Command {
     Usage(usage::UsageArgs),
     /// The book of changes.
     Audit(audit::AuditArgs),
+    /// Jobs: list, show, cancel, watch.
+    Jobs(jobs::JobsArgs),
+    /// The database: health, report, upkeep.
+    Database(database::DatabaseArgs),
     /// Show or check the settings.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -71,6 +77,11 @@ pub struct SettingFlags {
 }
 
 impl SettingFlags {
+    /// Whether the command is to work on a database rather than ask a server.
+    fn names_a_database(&self) -> bool {
+        self.data_dir.is_some() || self.database_url.is_some() || self.config.is_some()
+    }
+
     fn layers(&self) -> anyhow::Result<Layers> {
         let mut layers = Layers::default();
         if let Some(path) = &self.config {
@@ -112,6 +123,11 @@ async fn run(command: Command, json: bool) -> anyhow::Result<ExitCode> {
         Command::Plans(args) => organizations::run_plans(args, json).await?,
         Command::Usage(args) => usage::run(args, json).await?,
         Command::Audit(args) => audit::run(args, json).await?,
+        Command::Jobs(args) => jobs::run(args, json).await?,
+        Command::Database(args) => {
+            let well = database::run(args, json).await?;
+            return Ok(if well { ExitCode::SUCCESS } else { ExitCode::from(3) });
+        }
         Command::Config(command) => config::run(command, json)?,
         Command::Openapi => println!("{:#}", crate::api::openapi::document()),
     }

@@ -39,6 +39,7 @@ const STEPS: &[Step] = &[
     shared!("0004_usage"),
     shared!("0005_meter_batches"),
     shared!("0006_people"),
+    shared!("0008_jobs"),
 ];
 
 /// The types of the shared text and what each database calls them.

@@ -6,6 +6,7 @@
 pub mod dialect;
 mod migrate;
 mod row;
+mod session;
 mod sql;
 mod value;
 
@@ -18,6 +19,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 
 pub(crate) use row::row;
 pub use row::{FromRow, Row};
+pub use session::{Ddl, Session, ddl};
 pub use sql::{On, Sql, sql};
 pub use value::{Bind, FromValue, Json, Kind, Value};
 
@@ -47,6 +49,26 @@ impl From<sqlx::Error> for DbError {
         match error {
             Io(_) | Tls(_) | Protocol(_) | PoolTimedOut | PoolClosed | WorkerCrashed => Self::Unreachable(error),
             other => Self::Refused(other),
+        }
+    }
+}
+
+impl DbError {
+    /// PostgreSQL's SQLSTATE, e.g. `55P03` for a lock that was not got in time.
+    pub fn sqlstate(&self) -> Option<String> {
+        let (Self::Taken { source, .. } | Self::Unreachable(source) | Self::Refused(source)) = self else {
+            return None;
+        };
+        Some(source.as_database_error()?.code()?.into_owned())
+    }
+
+    /// What the database said, for people who may see it.
+    pub fn told(&self) -> String {
+        match self {
+            Self::Taken { source, .. } | Self::Unreachable(source) | Self::Refused(source) => {
+                source.as_database_error().map_or_else(|| source.to_string(), |error| error.message().to_owned())
+            }
+            other => other.to_string(),
         }
     }
 }

@@ -6,12 +6,13 @@ use sqlx::{Postgres, Sqlite, query_with};
 
 use super::row::{FromRow, Row};
 use super::value::{Bind, Value, bind_postgres, bind_sqlite};
-use super::{Db, DbError, Tx};
+use super::{Db, DbError, Session, Tx};
 
 /// Where a statement runs.
 pub enum On<'a> {
     Db(&'a Db),
     Tx(&'a mut Tx),
+    Session(&'a mut Session),
 }
 
 impl On<'_> {
@@ -20,6 +21,7 @@ impl On<'_> {
         match self {
             Self::Db(db) => On::Db(db),
             Self::Tx(tx) => On::Tx(tx),
+            Self::Session(session) => On::Session(session),
         }
     }
 }
@@ -36,6 +38,12 @@ impl<'a> From<&'a mut Tx> for On<'a> {
     }
 }
 
+impl<'a> From<&'a mut Session> for On<'a> {
+    fn from(session: &'a mut Session) -> Self {
+        Self::Session(session)
+    }
+}
+
 /// A statement and the values of its placeholders, in order.
 #[must_use]
 pub struct Sql {
@@ -48,7 +56,7 @@ pub fn sql(text: &'static str) -> Sql {
     Sql { text, values: Vec::new() }
 }
 
-/// Writes `$body` four times: for a pool and a transaction of either database. In it, `$query` is the statement with
+/// Writes `$body` six times: for a pool, a transaction and a session of either database. In it, `$query` is the statement with
 /// its values, `$target` what executes it, and `$row` what wraps a driver's row.
 macro_rules! on {
     ($on:expr, $pool:ident, $sql:expr, |$query:ident, $target:ident, $row:ident| $body:expr) => {
@@ -60,6 +68,16 @@ macro_rules! on {
             On::Tx(Tx::Sqlite(tx)) => {
                 let ($query, $target, $row) =
                     (query_with::<Sqlite, _>($sql.text, $sql.sqlite()?), &mut **tx, Row::Sqlite);
+                $body
+            }
+            On::Session(Session::Sqlite(connection)) => {
+                let ($query, $target, $row) =
+                    (query_with::<Sqlite, _>($sql.text, $sql.sqlite()?), &mut **connection, Row::Sqlite);
+                $body
+            }
+            On::Session(Session::Postgres(connection)) => {
+                let ($query, $target, $row) =
+                    (query_with::<Postgres, _>($sql.text, $sql.postgres()?), &mut *connection, Row::Postgres);
                 $body
             }
             On::Db(Db::Postgres(pool)) => {

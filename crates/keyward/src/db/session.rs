@@ -1,0 +1,98 @@
+//! A connection of one's own, for what no pool may share: session locks, time-outs, and statements that no transaction
+//! may surround. And the text of such statements, made of constants and of names out of the catalog, quoted here.
+
+use keyward_core::time::Timestamp;
+use sqlx::pool::PoolConnection;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+
+use super::{Db, DbError};
+
+/// Dropped, the connection is closed, and with it every lock and setting of the session.
+pub enum Session {
+    /// The one writer: nobody else writes while it is held.
+    Sqlite(PoolConnection<sqlx::Sqlite>),
+    Postgres(PgConnection),
+}
+
+impl Db {
+    pub async fn session(&self) -> Result<Session, DbError> {
+        Ok(match self {
+            Self::Sqlite { writer, .. } => Session::Sqlite(writer.acquire().await?),
+            Self::Postgres(pool) => {
+                let connection = PgConnection::connect_with(&pool.connect_options()).await;
+                Session::Postgres(connection?)
+            }
+        })
+    }
+}
+
+/// A statement about the schema. Its changing parts are names and instants, never a caller's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub struct Ddl(String);
+
+/// Begins a statement.
+pub fn ddl(text: &'static str) -> Ddl {
+    Ddl(text.to_owned())
+}
+
+impl Ddl {
+    pub fn then(mut self, text: &'static str) -> Self {
+        self.0.push_str(text);
+        self
+    }
+
+    /// A name, quoted so that it is only ever a name.
+    pub fn name(mut self, name: &str) -> Self {
+        self.0.push('"');
+        self.0.push_str(&name.replace('"', "\"\""));
+        self.0.push('"');
+        self
+    }
+
+    /// An instant as a literal in UTC.
+    pub fn instant(mut self, at: Timestamp) -> Self {
+        self.0.push_str(&format!("'{at}'"));
+        self
+    }
+
+    /// A name as a text literal.
+    pub fn literal(mut self, name: &str) -> Self {
+        self.0.push('\'');
+        self.0.push_str(&name.replace('\'', "''"));
+        self.0.push('\'');
+        self
+    }
+
+    /// A definition that the catalog itself wrote down, such as a column list of an index.
+    pub fn catalog(mut self, text: &str) -> Self {
+        self.0.push_str(text);
+        self
+    }
+
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// The one number that a question about a table answers, in a column `value`.
+    pub async fn number(&self, db: &Db) -> Result<i64, DbError> {
+        let statement = AssertSqlSafe(self.0.clone());
+        Ok(match db {
+            Db::Sqlite { readers, .. } => sqlx::query_scalar(statement).fetch_one(readers).await?,
+            Db::Postgres(pool) => sqlx::query_scalar(statement).fetch_one(pool).await?,
+        })
+    }
+
+    pub async fn run(&self, session: &mut Session) -> Result<(), DbError> {
+        let statement = sqlx::raw_sql(AssertSqlSafe(self.0.clone()));
+        match session {
+            Session::Sqlite(connection) => {
+                connection.execute(statement).await?;
+            }
+            Session::Postgres(connection) => {
+                connection.execute(statement).await?;
+            }
+        }
+        Ok(())
+    }
+}
