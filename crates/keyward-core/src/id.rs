@@ -87,6 +87,11 @@ impl<K: Kind> Id<K> {
         Self(uuid, PhantomData)
     }
 
+    /// From the usual text form of a UUID.
+    pub fn from_uuid_text(text: &str) -> Option<Self> {
+        text.parse().ok().map(Self::from_uuid)
+    }
+
     pub fn uuid(&self) -> Uuid {
         self.0
     }

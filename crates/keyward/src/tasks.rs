@@ -9,6 +9,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::accounts::plans::Plans;
 use crate::announce::nodes::{self, Follower, Hint};
+use crate::audit::Audit;
 use crate::error::Result;
 use crate::ground::Ground;
 use crate::idempotency::Idempotency;
@@ -54,13 +55,14 @@ impl Tasks {
     ) -> Result<Self> {
         let Work { ground, verifier, limits, plans, idempotency, reservations, usage, jobs, .. } = work;
         let (sessions, maintenance, workers) = (work.sessions, work.maintenance, work.workers);
+        let audit = Audit { ground: ground.clone() };
         let (stop, stopped) = watch::channel(false);
         let mut running = vec![
             tokio::spawn(write(verifier, limits.clone(), flush_every, stopped.clone())),
             tokio::spawn(meter(usage.clone(), meter_every, stopped.clone())),
             tokio::spawn(fold(usage.clone(), meter_every, stopped.clone())),
             tokio::spawn(share(limits.clone(), stopped.clone())),
-            tokio::spawn(keep_times(plans, reservations, flush_every, stopped.clone())),
+            tokio::spawn(keep_times(plans, reservations, audit, flush_every, stopped.clone())),
             tokio::spawn(sweep(ground.clone(), idempotency, limits, usage, jobs.clone(), sessions, stopped.clone())),
         ];
         for _ in 0..workers.max(1) {
@@ -203,8 +205,14 @@ async fn share(limits: Arc<Limits>, mut stopped: watch::Receiver<bool>) {
     }
 }
 
-/// Runs `settle_due` on a timer.
-async fn keep_times(plans: Plans, reservations: Reservations, every: Duration, mut stopped: watch::Receiver<bool>) {
+/// Does on a timer what is due, and numbers the events of the book.
+async fn keep_times(
+    plans: Plans,
+    reservations: Reservations,
+    audit: Audit,
+    every: Duration,
+    mut stopped: watch::Receiver<bool>,
+) {
     let mut timer = interval(every);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -214,6 +222,9 @@ async fn keep_times(plans: Plans, reservations: Reservations, every: Duration, m
         }
         if let Err(error) = settle_due(&plans, &reservations).await {
             tracing::warn!(%error, "not everything that is due could be done; it is tried again");
+        }
+        if let Err(error) = audit.sequence().await {
+            tracing::warn!(%error, "the events of the book could not be numbered; it is tried again");
         }
     }
 }

@@ -2,19 +2,21 @@
 
 use axum::Json as Answer;
 use axum::extract::State;
-use keyward::audit::{EventFilter, EventRow};
+use http::StatusCode;
+use keyward::audit::{EventFilter, EventRow, NewEvent, Party};
 use keyward::page::PageRequest;
-use keyward_core::access::Permission::AuditRead;
+use keyward_core::access::Permission::{AuditRead, AuditWrite};
 use keyward_core::id::{self, Id};
 use keyward_core::problem::Code;
 use keyward_core::time::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::caller::{Caller, In, Params, Target};
+use super::json::Json;
 use super::page::List;
-use super::route::{Access::Needs, Route, get};
+use super::route::{Access::Needs, Route, get, post};
 use crate::app::SharedApp;
 use crate::problem::Problem;
 
@@ -23,6 +25,9 @@ pub fn routes() -> Vec<Route> {
         get("/audit-events", Needs(AuditRead), "List events, newest first", list)
             .query::<EventParams>()
             .answers::<List<EventView>>(200),
+        post("/audit-events", Needs(AuditWrite), "Send one event, or up to 1,000", take)
+            .takes::<EventsBody>()
+            .answers::<TakenView>(201),
         get("/audit-events/{id}", Needs(AuditRead), "Read an event", show).answers::<EventView>(200),
     ]
 }
@@ -41,6 +46,11 @@ struct EventParams {
     success: Option<bool>,
     from: Option<String>,
     to: Option<String>,
+    ip_address: Option<String>,
+    /// Looked for in action, resource, actor and error.
+    q: Option<String>,
+    /// A JSON object that the details must contain.
+    details: Option<String>,
 }
 
 /// Something that happened.
@@ -94,6 +104,122 @@ impl From<EventRow> for EventView {
     }
 }
 
+/// One event, or `events` of up to 1,000. Only for the reference: which of the two it is, is told apart by hand.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[allow(dead_code)]
+enum EventsBody {
+    Many(ManyBody),
+    One(Box<EventBody>),
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ManyBody {
+    events: Vec<EventBody>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct PartyBody {
+    r#type: String,
+    id: String,
+    name: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct EventBody {
+    /// `aud_…` or a UUID; an event with a known id is kept once.
+    id: Option<String>,
+    /// E.g. `FILE_ACCESS`, or a word of your own.
+    event_type: String,
+    action: String,
+    actor: PartyBody,
+    resource: PartyBody,
+    #[serde(default = "yes")]
+    success: bool,
+    error_message: Option<String>,
+    #[serde(default)]
+    details: Map<String, Value>,
+    ip_address: Option<String>,
+    user_agent: Option<String>,
+    #[schemars(with = "Option<String>")]
+    occurred_at: Option<Timestamp>,
+    /// The organization of the path, where it is given at all.
+    organization_id: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct KeptView {
+    #[schemars(with = "String")]
+    id: Id<id::Event>,
+    sequence: i64,
+}
+
+/// Where the events stand in the book.
+#[derive(Debug, Serialize, JsonSchema)]
+struct TakenView {
+    items: Vec<KeptView>,
+    /// Events that are numbered in all.
+    checkpoint_size: i64,
+}
+
+impl EventBody {
+    fn read(self, index: usize, organization: Id<id::Organization>) -> Result<NewEvent, Problem> {
+        let fault = |field: &str, why: &str| keyward::Error::field(format!("/events/{index}/{field}"), why);
+        if self.organization_id.is_some_and(|id| id != organization.to_string()) {
+            return Err(fault("organization_id", "is not the organization of the path").into());
+        }
+        let id = self.id.map(|text| {
+            let of_uuid = || Id::from_uuid_text(&text);
+            text.parse().ok().or_else(of_uuid).ok_or_else(|| fault("id", "is neither aud_… nor a UUID"))
+        });
+        let party = |PartyBody { r#type, id, name }: PartyBody| Party { kind: r#type, id, name };
+        Ok(NewEvent {
+            id: id.transpose()?,
+            event_type: self.event_type,
+            action: self.action,
+            actor: party(self.actor),
+            resource: party(self.resource),
+            success: self.success,
+            error_message: self.error_message,
+            details: self.details,
+            ip_address: self.ip_address,
+            user_agent: self.user_agent,
+            occurred_at: self.occurred_at,
+        })
+    }
+}
+
+async fn take(
+    State(app): State<SharedApp>,
+    caller: Caller,
+    In(organization): In,
+    Json(body): Json<Value>,
+) -> Result<(StatusCode, Answer<TakenView>), Problem> {
+    // So a fault points at the field.
+    let bodies: Vec<EventBody> = match body.get("events") {
+        Some(_) => super::json::typed::<ManyBody>(&body)?.events,
+        None => vec![super::json::typed(&body)?],
+    };
+    let events = bodies.into_iter().enumerate().map(|(index, body)| body.read(index, organization));
+    let events = events.collect::<Result<Vec<_>, _>>()?;
+    let (kept, size) = app.keyward.audit.take(&caller.context, organization, events).await?;
+    let items = kept.into_iter().map(|kept| KeptView { id: kept.id, sequence: kept.sequence }).collect();
+    Ok((StatusCode::CREATED, Answer(TakenView { items, checkpoint_size: size })))
+}
+
+/// A JSON object that details must contain.
+fn contained(text: &str) -> Result<Value, Problem> {
+    let value: Option<Value> = serde_json::from_str(text).ok().filter(Value::is_object);
+    value.ok_or_else(|| Problem::new(Code::MalformedRequest, "details must be a JSON object."))
+}
+
 async fn list(
     State(app): State<SharedApp>,
     caller: Caller,
@@ -113,6 +239,9 @@ async fn list(
         success: params.success,
         from: instant(params.from)?,
         to: instant(params.to)?,
+        ip_address: params.ip_address,
+        text: params.q.filter(|text| !text.is_empty()),
+        details: params.details.map(|text| contained(&text)).transpose()?,
     };
     Ok(List::of(app.keyward.audit.list(&caller.context, Some(organization), &filter, &page).await?, EventView::from))
 }

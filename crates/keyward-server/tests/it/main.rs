@@ -8,6 +8,7 @@ mod conventions;
 mod countries;
 mod crash;
 mod database;
+mod events;
 mod forward_auth;
 mod hostile;
 mod imports;

@@ -48,6 +48,9 @@ fn body_for(path: &str, victim: &str) -> Value {
         "/api-keys/import" => json!({ "items": [{ "name": "x", "hash": sha256_hex("x"), "algorithm": "sha256" }] }),
         "/api-keys/revoke-all" => json!({ "confirm": true }),
         "/leaked-keys" => json!({ "key": victim }),
+        "/audit-events" => {
+            json!({ "event_type": "DATA", "action": "read", "actor": { "type": "system", "id": "x" }, "resource": { "type": "x", "id": "x" } })
+        }
         "/usage" => {
             json!({ "records": [{ "id": "x", "key_id": victim, "endpoint": "/x", "method": "GET", "status": 200 }] })
         }
@@ -135,9 +138,9 @@ on_both! {
         let refused: [(Role, &[&str]); 5] = [
             (Role::Owner, &["plans:manage", "members:manage", "roles:assign", "settings:manage"]),
             (Role::Admin, &["plans:manage", "members:manage", "roles:assign", "settings:manage"]),
-            (Role::Developer, &["plans:manage", "members:manage", "roles:assign", "settings:manage", "members:read", "keys:verify", "usage:write", "organizations:manage"]),
-            (Role::Auditor, &["plans:manage", "members:manage", "roles:assign", "settings:manage", "keys:verify", "usage:write", "organizations:manage", "keys:create", "keys:update", "keys:rotate", "keys:revoke", "keys:delete"]),
-            (Role::Viewer, &["plans:manage", "members:manage", "roles:assign", "settings:manage", "members:read", "keys:verify", "usage:write", "organizations:manage", "keys:create", "keys:update", "keys:rotate", "keys:revoke", "keys:delete", "audit:read"]),
+            (Role::Developer, &["plans:manage", "members:manage", "roles:assign", "settings:manage", "members:read", "audit:write", "keys:verify", "usage:write", "organizations:manage"]),
+            (Role::Auditor, &["plans:manage", "audit:write", "members:manage", "roles:assign", "settings:manage", "keys:verify", "usage:write", "organizations:manage", "keys:create", "keys:update", "keys:rotate", "keys:revoke", "keys:delete"]),
+            (Role::Viewer, &["plans:manage", "members:manage", "roles:assign", "settings:manage", "members:read", "audit:write", "keys:verify", "usage:write", "organizations:manage", "keys:create", "keys:update", "keys:rotate", "keys:revoke", "keys:delete", "audit:read"]),
         ];
         for (role, refused) in refused {
             let (_, key) = member(&node, &format!("a-{}@example.com", role.as_str()), &organization, role).await;

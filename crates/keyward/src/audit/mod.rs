@@ -2,7 +2,11 @@
 //!
 //! Written only through `Change::commit`, or by `Audit::note` where nothing else changes.
 
+mod ingest;
+mod sequence;
 mod sql;
+
+pub use ingest::{Kept, MAX_EVENTS, NewEvent, Party};
 
 use keyward_core::access::Permission;
 use keyward_core::id::{self, Id};
@@ -114,8 +118,9 @@ pub(crate) async fn append(
     event: Event,
     now: Timestamp,
 ) -> Result<()> {
+    let id = ground.new_id::<id::Event>();
     let row = sql(sql::APPEND)
-        .bind(ground.new_id::<id::Event>())
+        .bind(id)
         .bind(event.event_type.as_str())
         .bind(event.action)
         .bind(context.actor.kind.as_str())
@@ -132,7 +137,8 @@ pub(crate) async fn append(
         .bind(event.organization)
         .bind(context.request_id.map(|id| id.to_string()))
         .bind(now);
-    row.execute(tx).await?;
+    row.execute(&mut *tx).await?;
+    sql(sql::AWAIT_NUMBER).bind(id).bind(now).bind(0i64).execute(tx).await?;
     Ok(())
 }
 
@@ -171,6 +177,17 @@ pub struct EventFilter {
     pub success: Option<bool>,
     pub from: Option<Timestamp>,
     pub to: Option<Timestamp>,
+    pub ip_address: Option<String>,
+    /// Looked for in action, resource, actor and error, whatever its case.
+    pub text: Option<String>,
+    /// What the details must contain: a JSON object.
+    pub details: Option<Value>,
+}
+
+/// A LIKE pattern for a text, in small letters; `\\` escapes.
+fn pattern_of(text: &str) -> String {
+    let escaped = text.to_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+    format!("%{escaped}%")
 }
 
 /// Reading the book, and noting what changed nothing else.
@@ -199,7 +216,8 @@ impl Audit {
             None => context.require_at_instance(Permission::AuditRead).map(|()| Whose::Everyones)?,
         };
         let before = page.before();
-        let rows: Vec<EventRow> = sql(sql::LIST)
+        let rows: Vec<EventRow> = sql::LIST
+            .on(&self.ground.db)
             .bind(organization)
             .bind(filter.event_type.clone())
             .bind(filter.action.clone())
@@ -208,6 +226,9 @@ impl Audit {
             .bind(filter.success)
             .bind(filter.from)
             .bind(filter.to)
+            .bind(filter.ip_address.clone())
+            .bind(filter.text.as_deref().map(pattern_of))
+            .bind(filter.details.clone().map(Json))
             .bind(whose.owner())
             .bind(whose.owner().map(|user| user.to_string()))
             .bind(before.at)
