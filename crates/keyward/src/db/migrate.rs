@@ -40,6 +40,7 @@ const STEPS: &[Step] = &[
     shared!("0005_meter_batches"),
     shared!("0006_people"),
     shared!("0008_jobs"),
+    shared!("0009_partitions"),
 ];
 
 /// The types of the shared text and what each database calls them.

@@ -107,6 +107,15 @@ impl Maintenance {
         Ok(())
     }
 
+    /// Runs one statement that waits for others to end rather than for a lock, at most so long.
+    pub(super) async fn run_within(&self, job: &Running, step: &Ddl, time: Duration) -> Result<()> {
+        let mut session = self.ground.db.session().await?;
+        let time = time.as_millis().to_string();
+        sql(statements::STATEMENT_TIMEOUT).bind(time).one::<(String,)>(&mut session).await?;
+        let ran = self.until_cancelled(job, &mut session, step).await?;
+        ran.map_err(|error| Error::new(Code::Conflict, format!("{}: {}", step.text(), error.told())).with_source(error))
+    }
+
     async fn until_cancelled(
         &self,
         job: &Running,

@@ -4,6 +4,7 @@
 //! Another tool that manages a table already is left to it.
 
 mod plan;
+mod retire;
 mod sql;
 
 use keyward_core::time::Timestamp;
@@ -24,6 +25,8 @@ row! {
     #[derive(Debug, Clone)]
     struct Parent {
         name: String,
+        /// The column of the instant.
+        column_name: String,
         oid: i64,
     }
 }
@@ -94,11 +97,13 @@ impl Maintenance {
             job.tell(format!("made {name}"));
             created.push(name);
         }
+        let retired = self.retire(job, parent).await?;
         let summarised = self.summarise(&mut lock, parent).await?;
         self.run(job, &ddl("ANALYZE ").name(&parent.name)).await?;
-        Ok(
-            json!({ "table": parent.name, "created": created, "finished_detaching": finished, "summarised_ranges": summarised }),
-        )
+        Ok(json!({
+            "table": parent.name, "created": created, "finished_detaching": finished, "retired": retired,
+            "summarised_ranges": summarised,
+        }))
     }
 
     /// What a run would do.
