@@ -18,6 +18,7 @@ pub const NEEDED: &[Needed] = &[
     Needed { what: "PostgreSQL", package: "postgresql", find: || postgres_program("postgres") },
     Needed { what: "Redis", package: "redis-server", find: || on_path("redis-server") },
     Needed { what: "nginx", package: "nginx-light", find: || on_path("nginx") },
+    Needed { what: "oathtool", package: "oathtool", find: || on_path("oathtool") },
 ];
 
 /// Debian starts a server as soon as it is installed, unless this file says 101. It stays no longer than needed.

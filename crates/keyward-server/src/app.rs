@@ -84,6 +84,11 @@ impl App {
         authority.is_some() && authority == host
     }
 
+    /// Whether that peer is a proxy whose word is believed.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.is_trusted(peer.to_canonical())
+    }
+
     fn is_trusted(&self, address: IpAddr) -> bool {
         !self.trusted_proxies.allowed.is_empty() && self.trusted_proxies.permits(address)
     }

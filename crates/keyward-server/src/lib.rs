@@ -6,6 +6,7 @@ pub mod cli;
 pub mod connections;
 
 pub mod console;
+pub mod fixed_headers;
 pub mod gateway;
 pub mod hot;
 pub mod problem;

@@ -23,8 +23,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
 
 use crate::app::{App, SharedApp};
+use crate::fixed_headers::Asked;
 use crate::problem::Problem;
-use crate::{api, console, gateway, hot};
+use crate::{api, console, fixed_headers, gateway, hot};
 
 /// The answer's body: small and whole from the hot routes, whatever the framework makes from the others.
 pub type Body = Either<Full<Bytes>, axum::body::Body>;
@@ -198,6 +199,7 @@ async fn answer(
 ) -> Result<Response<Body>, Infallible> {
     let request_id = new_request_id(app.keyward.clock.now());
     let id_text = request_id.text();
+    let is_behind_proxy = app.trusts(peer.address.ip());
     let mut response = match (too_large(&request), request.uri().path()) {
         (Some(code), _) => hot::refuse(&app, &Problem::plain(code), id_text.as_str()),
         (None, hot::VERIFY_PATH) if request.method() == http::Method::POST => {
@@ -208,9 +210,10 @@ async fn answer(
             request.extensions_mut().insert(peer);
             request.extensions_mut().insert(request_id);
             // Boxed, so that the hot routes do not carry the framework's future with them.
-            Box::pin(route(&app, router, request, id_text.as_str())).await
+            Box::pin(route(&app, router, request, id_text.as_str(), is_behind_proxy)).await
         }
     };
+    fixed_headers::add(&mut response);
     let id = HeaderValue::from_str(id_text.as_str()).expect("an identifier is a header value");
     response.headers_mut().insert(hot::REQUEST_ID, id);
     Ok(response)
@@ -228,8 +231,21 @@ fn too_large(request: &Request<Incoming>) -> Option<Code> {
 }
 
 /// Hands a request to the framework and writes the problem that may come back.
-async fn route(app: &Arc<App>, router: Router, request: Request<Incoming>, request_id: &str) -> Response<Body> {
-    let response = router.oneshot(request.map(axum::body::Body::new)).await.unwrap_or_else(|never| match never {});
+async fn route(
+    app: &Arc<App>,
+    router: Router,
+    request: Request<Incoming>,
+    request_id: &str,
+    is_behind_proxy: bool,
+) -> Response<Body> {
+    let asked = Asked::of(request.headers(), is_behind_proxy);
+    if let Some(answer) = fixed_headers::preflight(app, request.method(), request.headers()) {
+        let mut answer = answer.map(|()| Either::Left(Full::default()));
+        fixed_headers::add_for(app, &asked, &mut answer);
+        return answer;
+    }
+    let mut response = router.oneshot(request.map(axum::body::Body::new)).await.unwrap_or_else(|never| match never {});
+    fixed_headers::add_for(app, &asked, &mut response);
     let (mut parts, body) = response.into_parts();
     match parts.extensions.remove::<Problem>() {
         Some(problem) => {

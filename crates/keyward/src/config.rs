@@ -20,11 +20,26 @@ pub struct Settings {
     pub verify: VerifySettings,
     pub leaks: LeakSettings,
     pub people: PeopleSettings,
+    pub mail: MailSettings,
     pub caller_limits: CallerLimitSettings,
     pub redis: RedisSettings,
     pub usage: UsageSettings,
     pub jobs: JobSettings,
     pub maintenance: MaintenanceSettings,
+}
+
+/// Where mails go. The address may carry a password.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MailSettings {
+    pub smtp_url: String,
+    pub from: String,
+}
+
+impl std::fmt::Debug for MailSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MailSettings").field("from", &self.from).finish_non_exhaustive()
+    }
 }
 
 /// Signing in.
@@ -233,7 +248,7 @@ pub struct Layers {
 }
 
 /// Settings whose value is never printed.
-const SECRETS: &[&str] = &["database.url", "redis.url", "keys.peppers", "keys.import_hmac_keys"];
+const SECRETS: &[&str] = &["database.url", "redis.url", "mail.smtp_url", "keys.peppers", "keys.import_hmac_keys"];
 
 impl Default for Layers {
     fn default() -> Self {

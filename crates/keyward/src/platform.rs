@@ -75,6 +75,7 @@ impl Keyward {
         let verifier =
             Verifier::open(ground.clone(), peppers.clone(), &settings.keys, settings.verify.clone(), counting);
         let verifier = Arc::new(verifier.await?);
+        let passwords = Arc::new(Passwords::new(&settings.people));
         let jobs = Jobs::new(ground.clone(), settings.jobs.retention_days);
         let maintenance = Maintenance {
             ground: ground.clone(),
@@ -84,8 +85,8 @@ impl Keyward {
         };
         let parts = Parts {
             peppers: peppers.clone(),
-            passwords: Arc::new(Passwords::new(&settings.people)),
-            mailer: Arc::new(Mailer::default()),
+            passwords: passwords.clone(),
+            mailer: Arc::new(Mailer::new(&settings.mail)?),
             metrics: metrics.clone(),
             public_url: settings.server.public_url.trim_end_matches('/').to_owned(),
         };
@@ -93,7 +94,7 @@ impl Keyward {
         Ok(Self {
             organizations: Organizations { ground: ground.clone() },
             plans,
-            people: People { ground: ground.clone() },
+            people: People { ground: ground.clone(), passwords },
             setup: Setup { ground: ground.clone() },
             keyspaces,
             keys: Keys::new(ground.clone(), peppers, &settings, verifier.clone()),

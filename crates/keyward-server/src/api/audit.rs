@@ -45,7 +45,7 @@ struct EventParams {
 
 /// Something that happened.
 #[derive(Debug, Serialize, JsonSchema)]
-struct EventView {
+pub struct EventView {
     #[schemars(with = "String")]
     id: Id<id::Event>,
     event_type: String,

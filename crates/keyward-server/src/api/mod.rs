@@ -6,11 +6,13 @@ pub mod caller;
 pub mod cookies;
 mod database;
 pub mod docs;
+mod invitations;
 mod jobs;
 pub mod json;
 mod keys;
 mod keyspaces;
 mod leaks;
+mod members;
 pub mod openapi;
 mod organizations;
 mod origin;
@@ -18,7 +20,9 @@ mod page;
 mod plans;
 mod probes;
 mod reservations;
+mod roles;
 pub mod route;
+mod security;
 mod usage;
 mod verify;
 
@@ -44,6 +48,10 @@ pub fn routes() -> Vec<Route> {
         jobs::routes(),
         database::routes(),
         auth::routes(),
+        members::routes(),
+        invitations::routes(),
+        roles::routes(),
+        security::routes(),
         introspect::routes(),
         probes::routes(),
         docs::routes(),

@@ -25,7 +25,8 @@ pub fn escape(text: &str) -> String {
     safe
 }
 
-const STYLE: &str = "
+/// The one style sheet.
+pub const STYLE: &str = "
 :root{color-scheme:light dark;--ink:light-dark(#1b1f24,#e6e8eb);--quiet:light-dark(#5b6570,#9aa4af);--line:light-dark(#d9dee3,#343a41);--mark:light-dark(#0b5cad,#7ab8ff);--ground:light-dark(#fff,#15181c);--field:light-dark(#f4f6f8,#1d2126)}
 *{box-sizing:border-box}
 body{margin:0;background:var(--ground);color:var(--ink);font:16px/1.55 system-ui,sans-serif}

@@ -19,6 +19,7 @@ mod metering;
 mod nginx;
 mod nodes;
 mod organizations;
+mod people;
 mod peppers;
 mod plans;
 mod reservations;

@@ -1,5 +1,7 @@
 //! Who Keyward serves: organizations and their plans, people and their roles, and the set-up of the first of each.
 
+pub mod invitations;
+pub mod members;
 pub mod organizations;
 pub mod passwords;
 pub mod people;

@@ -125,10 +125,19 @@ pub fn check(password: &str, about: &[&str], has_factor: bool, pointer: &str) ->
     let words: Vec<&str> = about.iter().flat_map(|text| text.split(|letter: char| !letter.is_alphanumeric())).collect();
     let words: Vec<&str> =
         about.iter().copied().chain(words).chain(["keyward"]).filter(|word| word.chars().count() > 2).collect();
-    if zxcvbn(&judged, &words).score() <= Score::One {
+    if is_made_of(password, &words) || zxcvbn(&judged, &words).score() <= Score::One {
         return refuse(Code::PasswordContextual, "is made of the account's own words".to_owned());
     }
     Ok(())
+}
+
+/// Whether little is left of a password without the words.
+fn is_made_of(password: &str, words: &[&str]) -> bool {
+    let mut words: Vec<String> = words.iter().map(|word| word.to_lowercase()).collect();
+    words.sort_by_key(|word| std::cmp::Reverse(word.len()));
+    let rest = words.iter().fold(password.to_lowercase(), |rest, word| rest.replace(word, ""));
+    rest.len() < password.len()
+        && rest.chars().filter(|letter| letter.is_alphanumeric()).count() < MIN_CHARS_WITH_FACTOR
 }
 
 #[cfg(test)]
@@ -149,6 +158,7 @@ mod tests {
         assert_eq!(code("passwordpassword"), Some(Code::PasswordCompromised));
         assert_eq!(code("123456789012345"), Some(Code::PasswordCompromised));
         assert_eq!(code("maria@example.com"), Some(Code::PasswordContextual));
+        assert_eq!(code("Keyward-maria-weiß-2026"), Some(Code::PasswordContextual));
         assert_eq!(check("tr0ub4dor&3x", &[], true, "/password").ok(), Some(()), "eight are enough beside a factor");
     }
 }

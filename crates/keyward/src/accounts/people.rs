@@ -1,6 +1,8 @@
 //! People and their roles. Signing in comes with sessions; here is who somebody is and what role they have.
 
-use keyward_core::access::Role;
+use std::sync::Arc;
+
+use keyward_core::access::{Extent, Permission, Role};
 use keyward_core::id::{self, Id};
 use keyward_core::problem::Code;
 use keyward_core::text;
@@ -8,6 +10,7 @@ use keyward_core::time::Timestamp;
 use serde_json::json;
 
 use super::organizations::is_email;
+use super::passwords::Passwords;
 use super::sql as statements;
 use crate::audit::{Event, EventType};
 use crate::change::Change;
@@ -23,18 +26,20 @@ row! {
 }
 
 row! {
-    struct BindingRow { id: Id<id::Binding>, role: String }
+    pub(super) struct BindingRow { id: Id<id::Binding>, role: String }
 }
 
 /// Roles of people.
 #[derive(Clone)]
 pub struct People {
     pub(crate) ground: Ground,
+    pub(crate) passwords: Arc<Passwords>,
 }
 
 impl People {
     /// Adds a person, without a role and without a way to sign in.
     pub async fn create(&self, context: &Context, email: &str, name: &str) -> Result<Id<id::User>> {
+        context.require_at_instance(Permission::MembersManage)?;
         text::label(name, 200).map_err(|fault| Error::field("/name", fault))?;
         if !is_email(email) {
             return Err(Error::field("/email", "is not an e-mail address"));
@@ -56,8 +61,10 @@ impl People {
         organization: Option<Id<id::Organization>>,
         role: Role,
     ) -> Result<()> {
+        let own = rank_of(context, organization, Permission::RolesAssign)?;
         let mut change = Change::begin(&self.ground, context).await?;
         let before = self.binding(&mut change, person, organization).await?;
+        own.may_change(context, person, before.as_ref(), Some(role))?;
         if role != Role::Owner {
             self.keep_an_owner(&mut change, organization, before.as_ref()).await?;
         }
@@ -80,8 +87,12 @@ impl People {
         person: Id<id::User>,
         organization: Option<Id<id::Organization>>,
     ) -> Result<()> {
+        let own = rank_of(context, organization, Permission::MembersManage)?;
         let mut change = Change::begin(&self.ground, context).await?;
         let before = self.binding(&mut change, person, organization).await?.ok_or_else(Error::not_found)?;
+        if context.user() != Some(person) {
+            own.may_change(context, person, Some(&before), None)?;
+        }
         self.keep_an_owner(&mut change, organization, Some(&before)).await?;
         sql(statements::DELETE_BINDING).bind(before.id).execute(change.tx()).await?;
         self.commit(change, "role_removed", person, organization, Some(before), None).await
@@ -89,12 +100,10 @@ impl People {
 
     /// Deletes a person. Their service keys stop with the next call. The last owner of a place stays.
     pub async fn delete(&self, context: &Context, person: Id<id::User>) -> Result<()> {
+        context.require_at_instance(Permission::MembersManage)?;
         let mut change = Change::begin(&self.ground, context).await?;
-        let owned: Vec<(Option<Id<id::Organization>>,)> =
-            sql(statements::PLACES_OWNED).bind(person).all(change.tx()).await?;
-        for (place,) in owned {
-            let binding = self.binding(&mut change, person, place).await?;
-            self.keep_an_owner(&mut change, place, binding.as_ref()).await?;
+        for place in self.places_owned(&mut change, person).await? {
+            self.keep_another_owner(&mut change, place).await?;
         }
         change.touch_owner(person).await?;
         if sql(statements::DELETE_PERSON).bind(person).execute(change.tx()).await? == 0 {
@@ -104,7 +113,38 @@ impl People {
         Ok(())
     }
 
-    async fn binding(
+    /// Where the person is an owner.
+    pub(super) async fn places_owned(
+        &self,
+        change: &mut Change<'_>,
+        person: Id<id::User>,
+    ) -> Result<Vec<Option<Id<id::Organization>>>> {
+        let owned: Vec<(Option<Id<id::Organization>>,)> =
+            sql(statements::PLACES_OWNED).bind(person).all(change.tx()).await?;
+        Ok(owned.into_iter().map(|(place,)| place).collect())
+    }
+
+    /// Refuses unless the place has another owner, whose row is held until the change ends.
+    pub(super) async fn keep_another_owner(
+        &self,
+        change: &mut Change<'_>,
+        organization: Option<Id<id::Organization>>,
+    ) -> Result<()> {
+        sql(statements::LOCK_OWNERS).bind(organization).execute(change.tx()).await?;
+        let (owners,) = sql(statements::COUNT_OWNERS).bind(organization).one::<(i64,)>(change.tx()).await?;
+        if owners > 1 { Ok(()) } else { Err(Error::new(Code::LastOwner, Code::LastOwner.meaning())) }
+    }
+
+    /// Refuses a role that the caller could not give.
+    pub(super) fn may_assign(&self, context: &Context, organization: Id<id::Organization>, role: Role) -> Result<()> {
+        let own = rank_of(context, Some(organization), Permission::MembersManage)?;
+        if role == Role::Owner && own.0 != Role::Owner {
+            return Err(Error::new(Code::Forbidden, "Only an owner makes or unmakes one."));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn binding(
         &self,
         change: &mut Change<'_>,
         person: Id<id::User>,
@@ -124,8 +164,7 @@ impl People {
         if leaving.is_none_or(|binding| binding.role != Role::Owner.as_str()) {
             return Ok(());
         }
-        let (owners,) = sql(statements::COUNT_OWNERS).bind(organization).one::<(i64,)>(change.tx()).await?;
-        if owners > 1 { Ok(()) } else { Err(Error::new(Code::LastOwner, Code::LastOwner.meaning())) }
+        self.keep_another_owner(change, organization).await
     }
 
     async fn commit(
@@ -142,6 +181,44 @@ impl People {
         event.organization = organization;
         let details = json!({ "before": before.map(|binding| binding.role), "after": after.map(Role::as_str) });
         change.commit(event.details(details)).await?;
+        Ok(())
+    }
+}
+
+/// What the caller may do to others' roles: nothing above their own, and never to themselves (statement Z-04).
+struct Rank(Role);
+
+/// The caller's own rank in an organization, or at the instance; refuses without the permission.
+fn rank_of(context: &Context, organization: Option<Id<id::Organization>>, permission: Permission) -> Result<Rank> {
+    match organization {
+        Some(organization) => drop(context.require(organization, permission)?),
+        None => context.require_at_instance(permission)?,
+    }
+    let Some(grant) = &context.grant else { return Ok(Rank(Role::Owner)) };
+    // Only an owner manages settings: that tells the two roles apart that may assign any.
+    let is_owner = match organization {
+        Some(organization) => grant.extent_in(organization, Permission::SettingsManage) == Extent::All,
+        None => grant.at_instance(Permission::SettingsManage),
+    };
+    Ok(Rank(if is_owner { Role::Owner } else { Role::Admin }))
+}
+
+impl Rank {
+    fn may_change(
+        &self,
+        context: &Context,
+        person: Id<id::User>,
+        before: Option<&BindingRow>,
+        after: Option<Role>,
+    ) -> Result<()> {
+        if context.user() == Some(person) {
+            return Err(Error::new(Code::Forbidden, "Nobody assigns a role to themselves."));
+        }
+        let touches_owner =
+            after == Some(Role::Owner) || before.is_some_and(|binding| binding.role == Role::Owner.as_str());
+        if touches_owner && self.0 != Role::Owner {
+            return Err(Error::new(Code::Forbidden, "Only an owner makes or unmakes one."));
+        }
         Ok(())
     }
 }

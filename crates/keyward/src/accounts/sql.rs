@@ -86,6 +86,31 @@ pub const LOCK_OWNERS: &str =
 pub const COUNT_OWNERS: &str = "SELECT count(*) AS value FROM role_binding b JOIN person p ON p.id = b.person_id
     WHERE b.role = 'owner' AND p.disabled_at IS NULL AND b.organization_id IS NOT DISTINCT FROM $1";
 
+pub const MEMBERS: &str = "SELECT p.id, p.email, p.name, p.disabled_at, b.role, b.created_at AS joined_at,
+      EXISTS (SELECT 1 FROM totp t WHERE t.person_id = p.id AND t.confirmed_at IS NOT NULL) AS has_factor
+    FROM role_binding b JOIN person p ON p.id = b.person_id
+    WHERE b.organization_id IS NOT DISTINCT FROM $1 AND ($2 IS NULL OR p.id = $2) AND (b.created_at, p.id) < ($3, $4)
+    ORDER BY b.created_at DESC, p.id DESC LIMIT $5";
+pub const COUNT_PLACES_BUT: &str = "SELECT count(*) AS value FROM role_binding
+    WHERE person_id = $1 AND organization_id IS DISTINCT FROM $2";
+pub const SET_DISABLED: &str = "UPDATE person SET disabled_at = $2, updated_at = $3 WHERE id = $1";
+pub const FIND_BY_EMAIL: &str = "SELECT id AS value FROM person WHERE email = $1";
+pub const INSERT_INVITATION: &str =
+    "INSERT INTO invitation (id, digest, organization_id, email, role, invited_by, created_at, expires_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+pub const INVITATIONS: &str = "SELECT * FROM invitation WHERE organization_id IS NOT DISTINCT FROM $1
+    AND accepted_at IS NULL AND revoked_at IS NULL AND (created_at, id) < ($2, $3) ORDER BY created_at DESC, id DESC LIMIT $4";
+pub const OPEN_INVITATION: &str =
+    "SELECT * FROM invitation WHERE digest = $1 AND accepted_at IS NULL AND revoked_at IS NULL AND expires_at > $2";
+pub const ACCEPT_INVITATION: &str =
+    "UPDATE invitation SET accepted_at = $2 WHERE id = $1 AND accepted_at IS NULL AND revoked_at IS NULL";
+pub const REVOKE_INVITATION: &str = "UPDATE invitation SET revoked_at = $3
+    WHERE id = $1 AND organization_id IS NOT DISTINCT FROM $2 AND accepted_at IS NULL AND revoked_at IS NULL";
+pub const SET_FACTOR_POLICY: &str =
+    "UPDATE organization SET second_factor_required = $2, updated_at = $3 WHERE id = $1";
+pub const FACTOR_POLICY: &str = "SELECT second_factor_required AS value FROM organization WHERE id = $1";
+pub const MEMBERS_OF: &str = "SELECT person_id AS value FROM role_binding WHERE organization_id = $1";
+
 pub const FORGET_SETUP_TOKENS: &str = "DELETE FROM setup_token WHERE used_at IS NULL";
 pub const INSERT_SETUP_TOKEN: &str = "INSERT INTO setup_token (digest, expires_at) VALUES ($1, $2)";
 pub const CHECK_SETUP_TOKEN: &str =

@@ -218,6 +218,19 @@ impl Audit {
         Ok(page.page(rows, |row| Position { at: row.logged_at, id: row.id.uuid() }))
     }
 
+    /// Events of a person's own doing, newest first.
+    pub async fn list_of_person(
+        &self,
+        person: Id<id::User>,
+        filter: &EventFilter,
+        page: &PageRequest,
+    ) -> Result<Page<EventRow>> {
+        let before = page.before();
+        let list = sql(sql::LIST_OF_PERSON).bind(person.to_string()).bind(filter.event_type.clone()).bind(before.at);
+        let rows: Vec<EventRow> = list.bind(before.id).bind(page.fetch()).all(&self.ground.db).await?;
+        Ok(page.page(rows, |row| Position { at: row.logged_at, id: row.id.uuid() }))
+    }
+
     pub async fn get(&self, context: &Context, id: Id<id::Event>) -> Result<EventRow> {
         let row: EventRow = sql(sql::GET).bind(id).optional(&self.ground.db).await?.ok_or_else(Error::not_found)?;
         match row.organization_id {

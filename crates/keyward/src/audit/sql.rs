@@ -19,4 +19,7 @@ pub const LIST: &str = "SELECT * FROM audit_event
       AND (logged_at, id) < ($11, $12)
     ORDER BY logged_at DESC, id DESC LIMIT $13";
 
+pub const LIST_OF_PERSON: &str = "SELECT * FROM audit_event WHERE (actor_id = $1 OR resource_id = $1)
+      AND ($2 IS NULL OR event_type = $2) AND (logged_at, id) < ($3, $4) ORDER BY logged_at DESC, id DESC LIMIT $5";
+
 pub const GET: &str = "SELECT * FROM audit_event WHERE id = $1";

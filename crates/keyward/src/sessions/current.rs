@@ -57,11 +57,13 @@ impl Present {
     }
 }
 
+type SessionsOfOne = HashMap<Id<id::Session>, Arc<Present>>;
+
 /// Sessions in memory, by their person.
 #[derive(Default)]
 pub(super) struct Memory {
     applied: AtomicU64,
-    people: Mutex<HashMap<Id<id::User>, HashMap<Id<id::Session>, Arc<Present>>>>,
+    people: Mutex<HashMap<Id<id::User>, SessionsOfOne>>,
 }
 
 impl Sessions {

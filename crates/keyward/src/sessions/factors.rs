@@ -171,6 +171,9 @@ impl Sessions {
             }
             self.forget_tries(&subjects).await?;
         }
+        if proof.is_some() {
+            self.count_code(&person.id.to_string()).await?;
+        }
         let mut change = Change::begin(&self.ground, context).await?;
         if let Some(proof) = proof {
             self.prove(&mut change, &person, proof).await?;
@@ -199,9 +202,8 @@ impl Sessions {
         Ok(())
     }
 
-    /// Accepts a code of a second factor, once. Tries are counted apart from the change.
+    /// Accepts a code of a second factor, once. Its try was counted before the change began.
     pub(super) async fn prove(&self, change: &mut Change<'_>, person: &PersonRow, proof: &Proof) -> Result<()> {
-        self.count_code(&person.id.to_string()).await?;
         match proof.factor {
             Factor::Totp => {
                 let row: Option<TotpRow> = sql(statements::FIND_TOTP).bind(person.id).optional(change.tx()).await?;

@@ -105,6 +105,10 @@ impl Sessions {
         };
         let person = self.person(person).await?;
         let context = as_person(context, &person);
+        if let Err(refused) = self.count_code(&person.id.to_string()).await {
+            self.note_failure(&context, &person.email, Some(&person), &refused.detail).await;
+            return Err(refused);
+        }
         let mut change = Change::begin(&self.ground, &context).await?;
         if let Err(refused) = self.prove(&mut change, &person, proof).await {
             drop(change);

@@ -104,6 +104,12 @@ impl Sessions {
         Ok(change)
     }
 
+    /// Mails the link of an invitation.
+    pub fn tell_invited(&self, email: &str, link: &str) {
+        let text = format!("You were invited. Accept within seven days:\n\n{link}");
+        self.mailer.send(email, "You were invited to Keyward", &text);
+    }
+
     fn tell_of_change(&self, person: &PersonRow) {
         let text = "The password of your account was changed. If this was not you, reset it at once.";
         self.mailer.send(&person.email, "Your password was changed", text);

@@ -115,6 +115,6 @@ fn proof(method: &str, code: String) -> Result<Proof, Problem> {
 }
 
 /// The session of the call.
-fn session_of(caller: &Caller) -> Result<&keyward::sessions::Present, Problem> {
+pub fn session_of(caller: &Caller) -> Result<&keyward::sessions::Present, Problem> {
     caller.session.as_deref().ok_or_else(|| Problem::plain(Code::Unauthenticated))
 }

@@ -34,6 +34,12 @@ impl Answer {
         self.json["code"].as_str().unwrap_or_default()
     }
 
+    /// What it sets as cookies.
+    pub fn cookies(&self) -> Vec<String> {
+        let set = self.headers.get_all("set-cookie").iter();
+        set.map(|cookie| cookie.to_str().expect("a header in ASCII").to_owned()).collect()
+    }
+
     /// The pointer of the first field at fault.
     pub fn pointer(&self) -> &str {
         self.json["errors"][0]["pointer"].as_str().unwrap_or_default()

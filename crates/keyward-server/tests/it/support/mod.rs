@@ -2,6 +2,7 @@
 
 mod database;
 mod http;
+pub mod mail;
 pub mod nginx;
 pub mod postgres;
 pub mod process;
@@ -63,6 +64,8 @@ pub(crate) use on_both;
 pub struct Place {
     folder: Arc<TempDir>,
     database_url: Option<String>,
+    /// Where mails arrive.
+    pub mails: Arc<mail::Sink>,
 }
 
 /// One node of Keyward, set up, with a service key that may do everything a key may.
@@ -85,7 +88,8 @@ impl Place {
             Backend::Sqlite => None,
             Backend::Postgres => Some(postgres::new_database().await),
         };
-        Self { folder: Arc::new(TempDir::new().expect("a temporary folder")), database_url }
+        let folder = Arc::new(TempDir::new().expect("a temporary folder"));
+        Self { folder, database_url, mails: Arc::new(mail::Sink::start().await) }
     }
 
     pub fn folder(&self) -> PathBuf {
@@ -101,7 +105,7 @@ impl Place {
         let mut url: Vec<String> =
             self.database_url.clone().expect("PostgreSQL").split('/').map(str::to_owned).collect();
         url[2] = format!("keyward@127.0.0.1:{port}");
-        Self { folder: self.folder.clone(), database_url: Some(url.join("/")) }
+        Self { database_url: Some(url.join("/")), ..self.clone() }
     }
 
     fn layers(&self) -> Layers {
@@ -110,6 +114,7 @@ impl Place {
         layers.flag("database.data_dir", self.folder().to_str().expect("a path in UTF-8"));
         layers.flag("database.url", self.database_url.as_deref().unwrap_or_default());
         layers.flag("database.connections", 4);
+        layers.flag("mail.smtp_url", self.mails.url.as_str());
         // Time stands still in most tests, so that all their calls fall into one minute. tests/it/callers.rs shows the
         // limits as they are.
         for call in
