@@ -8,7 +8,7 @@ use keyward_core::time::Timestamp;
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
-use super::{Db, DbError};
+use super::{Db, DbError, FromRow, Row};
 
 /// Dropped, the connection is closed, and with it every lock and setting of the session.
 pub enum Session {
@@ -103,6 +103,16 @@ impl Ddl {
             Db::Sqlite { readers, .. } => sqlx::query_scalar(statement).fetch_one(readers).await?,
             Db::Postgres(pool) => sqlx::query_scalar(statement).fetch_one(pool).await?,
         })
+    }
+
+    /// The one row that a question answers.
+    pub async fn one<T: FromRow>(&self, session: &mut Session) -> Result<T, DbError> {
+        let text = AssertSqlSafe(self.0.clone());
+        let row = match session {
+            Session::Sqlite(connection) => Row::Sqlite(sqlx::query(text).fetch_one(&mut **connection).await?),
+            Session::Postgres(connection) => Row::Postgres(sqlx::query(text).fetch_one(connection).await?),
+        };
+        T::from_row(&row)
     }
 
     pub async fn run(&self, session: &mut Session) -> Result<(), DbError> {

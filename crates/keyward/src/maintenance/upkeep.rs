@@ -36,6 +36,7 @@ impl Maintenance {
     pub(crate) async fn perform(&self, job: &Running) -> Result<Value> {
         match job.kind {
             JobKind::Partitions => self.look_after_partitions(job).await,
+            JobKind::Convert => self.perform_conversion(job).await,
             kind => self.keep_up(kind, job).await,
         }
     }

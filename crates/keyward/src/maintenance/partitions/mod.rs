@@ -15,7 +15,7 @@ use super::health::{Panel, Status};
 use crate::db::{Ddl, Session, ddl, row, sql as statement};
 use crate::error::Result;
 use crate::jobs::Running;
-use plan::Range;
+pub(super) use plan::Range;
 
 /// With fewer whole months ahead, the next month's end comes too near.
 const FEWEST_AHEAD: usize = 2;
@@ -217,7 +217,7 @@ impl Maintenance {
 }
 
 /// One transaction: a table like the parent, with its indexes, then attached. Only an attach lets writers through.
-fn attach(parent: &str, name: &str, range: Range) -> Ddl {
+pub(super) fn attach(parent: &str, name: &str, range: Range) -> Ddl {
     ddl("BEGIN; CREATE TABLE ")
         .name(name)
         .then(" (LIKE ")
