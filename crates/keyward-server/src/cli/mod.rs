@@ -6,6 +6,7 @@ mod config;
 mod database;
 mod jobs;
 mod keys;
+mod members;
 mod organizations;
 mod output;
 mod serve;
@@ -46,6 +47,8 @@ enum Command {
     Organizations(organizations::OrganizationsArgs),
     /// Plans: create, list, change and more.
     Plans(organizations::PlansArgs),
+    /// Members: list, invite, change roles.
+    Members(members::MembersArgs),
     /// Usage: reports of a month, and records of calls.
     Usage(usage::UsageArgs),
     /// The book of changes.
@@ -121,6 +124,7 @@ async fn run(command: Command, json: bool) -> anyhow::Result<ExitCode> {
         Command::Verify(args) => return verify::run(args, json).await,
         Command::Organizations(args) => organizations::run(args, json).await?,
         Command::Plans(args) => organizations::run_plans(args, json).await?,
+        Command::Members(args) => members::run(args, json).await?,
         Command::Usage(args) => usage::run(args, json).await?,
         Command::Audit(args) => audit::run(args, json).await?,
         Command::Jobs(args) => jobs::run(args, json).await?,

@@ -1,9 +1,11 @@
-//! `POST /v1/oauth/introspect`: RFC 7662 for API keys. What is not in force, unknown or another's is exactly
+//! `POST /v1/oauth/introspect`: RFC 7662 for API keys and access tokens. What is not in force, unknown or another's is exactly
 //! `{"active":false}`.
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header;
+use keyward::sessions::Present;
+use keyward_core::access::Permission;
 use keyward_core::access::Permission::KeysVerify;
 use keyward_core::id::{self, Id};
 use keyward_core::problem::Code;
@@ -49,6 +51,8 @@ struct Introspection {
     #[serde(skip_serializing_if = "Option::is_none")]
     sub: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    username: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     exp: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
@@ -71,6 +75,10 @@ async fn introspect(State(app): State<SharedApp>, caller: Caller, request: Reque
     };
     let grant = caller.context.grant.as_ref().ok_or_else(|| Problem::plain(Code::Unauthenticated))?;
     let reach = if grant.at_instance(KeysVerify) { Reach::Instance } else { Reach::Organization(grant.organization) };
+    // Only an access token has dots.
+    if form.token.contains('.') {
+        return of_person(&app, &caller, &form.token).await;
+    }
     // Nothing is counted: introspection asks about a key, it does not use it.
     let asked = verdict::Request { reach, dry_run: true, ..verdict::Request::default() };
     let verdict = app.keyward.verifier.verify(&form.token, &asked).await.map_err(cannot_judge)?;
@@ -87,8 +95,39 @@ async fn introspect(State(app): State<SharedApp>, caller: Caller, request: Reque
             client_id: Some(record.key_id.to_string()),
             token_type: Some("Bearer"),
             sub: Some(record.owner_id.map_or_else(|| record.key_id.to_string(), |owner| owner.to_string())),
+            username: None,
             exp: (record.expires_at != Timestamp::NEVER).then(|| record.expires_at.as_seconds()),
             organization_id: Some(record.tenant.id),
+        },
+    };
+    Ok(([(header::CACHE_CONTROL, "no-store")], axum::Json(answer)).into_response())
+}
+
+/// What an access token stands for; of people beyond the caller's reach nothing is told.
+async fn of_person(app: &SharedApp, caller: &Caller, token: &str) -> Result<Response, Problem> {
+    let grant = caller.context.grant.as_ref().ok_or_else(|| Problem::plain(Code::Unauthenticated))?;
+    let is_in_reach = |present: &Present| {
+        grant.at_instance(KeysVerify) || present.roles.iter().any(|(place, _)| *place == Some(grant.organization))
+    };
+    let present = app.keyward.sessions.identify(token).await?.filter(|present| is_in_reach(present));
+    let answer = match present {
+        None => Introspection::default(),
+        Some(present) => Introspection {
+            active: true,
+            scope: Some(
+                Permission::ALL
+                    .iter()
+                    .filter(|one| present.grant.holds(**one))
+                    .map(|one| one.as_str())
+                    .collect::<Vec<_>>()
+                    .join(" "),
+            ),
+            client_id: Some("keyward".to_owned()),
+            token_type: Some("Bearer"),
+            sub: Some(present.person.to_string()),
+            username: Some(present.email.clone()),
+            exp: app.keyward.sessions.tokens.expires_at(token).await?,
+            organization_id: present.roles.iter().find_map(|(place, _)| *place),
         },
     };
     Ok(([(header::CACHE_CONTROL, "no-store")], axum::Json(answer)).into_response())

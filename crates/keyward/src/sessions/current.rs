@@ -75,11 +75,14 @@ impl Sessions {
         if claims.exp <= now.as_seconds() {
             return Ok(None);
         }
-        let Some(present) = self.present(person, session, now).await? else { return Ok(None) };
-        // A token of an earlier generation is good until it runs out; one of a later cannot be.
-        if claims.r#gen > present.generation {
-            return Ok(None);
+        let mut present = self.present(person, session, now).await?;
+        // Another node has given out newer tokens than the session in memory knows of.
+        if present.as_ref().is_some_and(|present| claims.r#gen > present.generation) {
+            present = self.load(person, session, now).await?;
         }
+        // A token of an earlier generation is good until it runs out; one of a later cannot be.
+        let present = present.filter(|present| claims.r#gen <= present.generation && present.expires_at > now);
+        let Some(present) = present else { return Ok(None) };
         if claims.r#gen == present.generation && !present.confirmed.swap(true, Ordering::AcqRel) {
             let confirm = sql(statements::CONFIRM).bind(session).bind(present.generation).bind(true);
             confirm.execute(&self.ground.db).await?;

@@ -200,6 +200,11 @@ impl Tokens {
         Ok(Some(claims))
     }
 
+    /// When a genuine token runs out, in seconds since 1970.
+    pub async fn expires_at(&self, token: &str) -> Result<Option<i64>> {
+        Ok(self.read(token).await?.map(|claims| claims.exp))
+    }
+
     fn verify(&self, token: &str) -> Option<Claims> {
         let (message, signature) = token.rsplit_once('.')?;
         let (header, payload) = message.split_once('.')?;
