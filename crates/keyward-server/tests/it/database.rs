@@ -1,12 +1,15 @@
 //! Looking after the database: its figures, its health, its upkeep, its partitions.
 
+use http::Method;
 use keyward::context::Context;
 use keyward::jobs::JobKind;
 use keyward::maintenance::{Asked, Conversion, UpkeepRequest};
+use keyward_core::access::Role;
 use serde_json::{Value, json};
 use sqlx::{Connection, Executor, PgConnection};
 
 use crate::jobs::{ended, start};
+use crate::people::{enroll, person, tokens, with};
 use crate::support::{Backend, Node, on_both, start_of_time};
 
 async fn get(node: &Node, path: &str) -> Value {
@@ -518,4 +521,36 @@ async fn what_the_change_would_lose_is_a_reason_to_refuse() {
     let back = convert(&node, true).await;
     assert!(back["error"].as_str().unwrap().contains("was not changed"), "{back}");
     assert_eq!(convert(&node, false).await["status"], "succeeded");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operators_staff_starts_watches_and_cancels_upkeep_over_http() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let node = Node::start(backend).await;
+        let staff = person(&node, "staff@example.com", Role::Viewer).await;
+        node.app.keyward.people.assign_role(&Context::system("test"), staff, None, Role::Admin).await.unwrap();
+        let (access, _) = tokens(&node, "staff@example.com").await;
+        let path = "/v1/admin/database/maintenance/analyze";
+        let without = with(&node, &access, Method::POST, path, json!({})).await;
+        assert!([401, 403].contains(&without.status), "no second factor was shown: {without:?}");
+        enroll(&node, &access).await;
+        let plan = with(&node, &access, Method::POST, path, json!({ "tables": ["plan"], "dry_run": true })).await;
+        assert_eq!((plan.status, &plan.json["statements"]), (200, &json!([r#"ANALYZE "plan""#])), "{plan:?}");
+        let bad = with(&node, &access, Method::POST, path, json!({ "tables": ["nonsense"] })).await;
+        assert_eq!((bad.status, bad.pointer()), (422, "/tables/0"), "{bad:?}");
+        let started = with(&node, &access, Method::POST, path, json!({ "tables": ["plan"] })).await;
+        assert_eq!(started.status, 202, "{started:?}");
+        let id = started.json["id"].as_str().unwrap();
+        assert_eq!(started.header("location"), format!("/v1/jobs/{id}"));
+        let done = ended(&node, id).await;
+        assert_eq!((&done["status"], &done["actor"]["type"]), (&json!("succeeded"), &json!("user")), "{done}");
+        let cancelled = with(&node, &access, Method::DELETE, &format!("/v1/jobs/{id}"), Value::Null).await;
+        assert_eq!((cancelled.status, cancelled.code()), (409, "conflict"), "it has ended");
+        for kind in ["vacuum", "reindex", "partitions"] {
+            let started =
+                with(&node, &access, Method::POST, &format!("/v1/admin/database/maintenance/{kind}"), json!({})).await;
+            assert_eq!((started.status, &started.json["kind"]), (202, &json!(kind)), "{started:?}");
+            assert_eq!(ended(&node, started.json["id"].as_str().unwrap()).await["status"], "succeeded", "{kind}");
+        }
+    }
 }
