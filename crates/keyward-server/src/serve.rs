@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::Router;
 use bytes::Bytes;
+use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -214,6 +215,10 @@ async fn answer(
         }
     };
     fixed_headers::add(&mut response);
+    if matches!(response.status().as_u16(), 408 | 413 | 414 | 431) {
+        // What is left of the request is not read: no other request must come behind it on this connection.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     let id = HeaderValue::from_str(id_text.as_str()).expect("an identifier is a header value");
     response.headers_mut().insert(hot::REQUEST_ID, id);
     Ok(response)

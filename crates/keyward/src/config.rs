@@ -201,6 +201,8 @@ pub struct JobSettings {
 #[serde(deny_unknown_fields)]
 pub struct MaintenanceSettings {
     pub partitions_ahead: u32,
+    pub retention_months: u32,
+    pub archive_dir: PathBuf,
     pub lock_timeout_millis: u32,
 }
 

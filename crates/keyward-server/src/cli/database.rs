@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use keyward::Keyward;
 use keyward::context::Context;
 use keyward::jobs::JobKind;
-use keyward::maintenance::{Asked, UpkeepRequest};
+use keyward::maintenance::{Asked, Conversion, UpkeepRequest};
 use keyward_core::time::Clock;
 use serde_json::{Value, json};
 
@@ -46,6 +46,27 @@ enum DatabaseCommand {
         #[command(flatten)]
         settings: SettingFlags,
     },
+    /// Make monthly partitions of a plain table while it is read and written, or a plain table of it again.
+    #[command(after_help = "Example: keyward database partition --table log --column logged_at --dry-run")]
+    Partition(Partition),
+}
+
+/// The table to change.
+#[derive(Args)]
+struct Partition {
+    #[arg(long)]
+    table: String,
+    /// The column of the instant that months are made of.
+    #[arg(long)]
+    column: String,
+    /// Only tell the statements.
+    #[arg(long)]
+    dry_run: bool,
+    /// Back to a plain table.
+    #[arg(long)]
+    rollback: bool,
+    #[command(flatten)]
+    settings: SettingFlags,
 }
 
 /// The database itself when one of its flags is given, else a running server.
@@ -96,7 +117,16 @@ pub async fn run(args: DatabaseArgs, json: bool) -> Result<bool> {
         DatabaseCommand::Maintain { kind, tables, dry_run, settings } => {
             let keyward = Keyward::open(settings.settings()?, Clock::System).await?;
             let request = UpkeepRequest { tables, dry_run };
-            maintain(&keyward, kind.into(), request, json).await?;
+            let asked = keyward.maintenance.start(&here(), kind.into(), request).await.map_err(told)?;
+            see_through(&keyward, asked, json).await?;
+            keyward.close().await;
+            Ok(true)
+        }
+        DatabaseCommand::Partition(Partition { table, column, dry_run, rollback, settings }) => {
+            let keyward = Keyward::open(settings.settings()?, Clock::System).await?;
+            let wanted = Conversion { table, column, rollback, dry_run };
+            let asked = keyward.maintenance.convert(&here(), wanted).await.map_err(told)?;
+            see_through(&keyward, asked, json).await?;
             keyward.close().await;
             Ok(true)
         }
@@ -120,8 +150,9 @@ fn told(error: keyward::Error) -> anyhow::Error {
     anyhow!(error.detail)
 }
 
-async fn maintain(keyward: &Keyward, kind: JobKind, request: UpkeepRequest, json: bool) -> Result<()> {
-    let job = match keyward.maintenance.start(&here(), kind, request).await.map_err(told)? {
+/// Shows a plan, or does a job unless a running node is faster, and shows its end.
+async fn see_through(keyward: &Keyward, asked: Asked, json: bool) -> Result<()> {
+    let job = match asked {
         Asked::Planned(statements) if json => {
             output::line(format_args!("{:#}", json!({ "statements": statements })));
             return Ok(());

@@ -158,7 +158,7 @@ async fn check_drift(backend: Backend, metering: &str, answers: usize, lost: Dur
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_loses_at_most_one_flush_interval_of_counts() {
     for backend in [Backend::Sqlite, Backend::Postgres] {
-        check_drift(backend, "behind", 2_000, FLUSH + SLACK).await;
+        check_drift(backend, "behind", 800, FLUSH + SLACK).await;
     }
 }
 

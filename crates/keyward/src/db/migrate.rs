@@ -40,6 +40,7 @@ const STEPS: &[Step] = &[
     shared!("0005_meter_batches"),
     shared!("0006_people"),
     shared!("0008_jobs"),
+    shared!("0009_partitions"),
     shared!("0010_audit_order"),
 ];
 

@@ -19,7 +19,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 
 pub(crate) use row::row;
 pub use row::{FromRow, Row};
-pub use session::{Ddl, Session, ddl};
+pub use session::{Copied, Ddl, Session, ddl};
 pub use sql::{On, Sql, sql};
 pub use value::{Bind, FromValue, Json, Kind, Value};
 

@@ -1,11 +1,14 @@
 //! A connection of one's own, for what no pool may share: session locks, time-outs, and statements that no transaction
 //! may surround. And the text of such statements, made of constants and of names out of the catalog, quoted here.
 
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use keyward_core::time::Timestamp;
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
-use super::{Db, DbError};
+use super::{Db, DbError, FromRow, Row};
 
 /// Dropped, the connection is closed, and with it every lock and setting of the session.
 pub enum Session {
@@ -23,6 +26,25 @@ impl Db {
                 Session::Postgres(connection?)
             }
         })
+    }
+}
+
+/// What a COPY answers, block by block.
+pub struct Copied<'a>(BoxStream<'a, sqlx::Result<Bytes>>);
+
+impl Copied<'_> {
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, DbError> {
+        Ok(self.0.next().await.transpose()?.map(|bytes| bytes.to_vec()))
+    }
+}
+
+impl Session {
+    /// The rows that a `COPY … TO STDOUT` answers; PostgreSQL only.
+    pub async fn copy_out(&mut self, copy: &Ddl) -> Result<Copied<'_>, DbError> {
+        match self {
+            Self::Postgres(connection) => Ok(Copied(connection.copy_out_raw(&copy.0).await?)),
+            Self::Sqlite(_) => Err(DbError::Unreadable("SQLite has no COPY".to_owned())),
+        }
     }
 }
 
@@ -81,6 +103,16 @@ impl Ddl {
             Db::Sqlite { readers, .. } => sqlx::query_scalar(statement).fetch_one(readers).await?,
             Db::Postgres(pool) => sqlx::query_scalar(statement).fetch_one(pool).await?,
         })
+    }
+
+    /// The one row that a question answers.
+    pub async fn one<T: FromRow>(&self, session: &mut Session) -> Result<T, DbError> {
+        let text = AssertSqlSafe(self.0.clone());
+        let row = match session {
+            Session::Sqlite(connection) => Row::Sqlite(sqlx::query(text).fetch_one(&mut **connection).await?),
+            Session::Postgres(connection) => Row::Postgres(sqlx::query(text).fetch_one(connection).await?),
+        };
+        T::from_row(&row)
     }
 
     pub async fn run(&self, session: &mut Session) -> Result<(), DbError> {

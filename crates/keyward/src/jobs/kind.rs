@@ -54,6 +54,7 @@ kinds! {
     Analyze    "analyze"    Instance  UPKEEP,  SystemRead  SystemMaintain 2;
     Reindex    "reindex"    Instance  UPKEEP,  SystemRead  SystemMaintain 2;
     Partitions "partitions" Instance  UPKEEP,  SystemRead  SystemMaintain 3;
+    Convert    "convert"    Instance  UPKEEP,  SystemRead  SystemMaintain 2;
 }
 
 impl JobKind {

@@ -4,6 +4,7 @@
 //! Where a right is missing, a figure is unknown and says so: it is never taken for good.
 
 mod checks;
+mod conversion;
 mod health;
 mod partitions;
 mod sql;
@@ -22,6 +23,7 @@ use crate::db::{row, sql};
 use crate::error::{Error, Result};
 use crate::ground::Ground;
 use crate::jobs::{Job, JobKind, Jobs};
+pub use conversion::Conversion;
 pub use health::{Health, Report};
 pub use stats::{IndexStats, PartitionStats, SlowQueries};
 

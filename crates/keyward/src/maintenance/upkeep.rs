@@ -36,6 +36,7 @@ impl Maintenance {
     pub(crate) async fn perform(&self, job: &Running) -> Result<Value> {
         match job.kind {
             JobKind::Partitions => self.look_after_partitions(job).await,
+            JobKind::Convert => self.perform_conversion(job).await,
             kind => self.keep_up(kind, job).await,
         }
     }
@@ -105,6 +106,15 @@ impl Maintenance {
             sleep(Duration::from_millis(jitter)).await;
         }
         Ok(())
+    }
+
+    /// Runs one statement that waits for others to end rather than for a lock, at most so long.
+    pub(super) async fn run_within(&self, job: &Running, step: &Ddl, time: Duration) -> Result<()> {
+        let mut session = self.ground.db.session().await?;
+        let time = time.as_millis().to_string();
+        sql(statements::STATEMENT_TIMEOUT).bind(time).one::<(String,)>(&mut session).await?;
+        let ran = self.until_cancelled(job, &mut session, step).await?;
+        ran.map_err(|error| Error::new(Code::Conflict, format!("{}: {}", step.text(), error.told())).with_source(error))
     }
 
     async fn until_cancelled(

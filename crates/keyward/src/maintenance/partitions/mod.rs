@@ -4,6 +4,7 @@
 //! Another tool that manages a table already is left to it.
 
 mod plan;
+mod retire;
 mod sql;
 
 use keyward_core::time::Timestamp;
@@ -14,7 +15,7 @@ use super::health::{Panel, Status};
 use crate::db::{Ddl, Session, ddl, row, sql as statement};
 use crate::error::Result;
 use crate::jobs::Running;
-use plan::Range;
+pub(super) use plan::Range;
 
 /// With fewer whole months ahead, the next month's end comes too near.
 const FEWEST_AHEAD: usize = 2;
@@ -24,6 +25,8 @@ row! {
     #[derive(Debug, Clone)]
     struct Parent {
         name: String,
+        /// The column of the instant.
+        column_name: String,
         oid: i64,
     }
 }
@@ -94,11 +97,13 @@ impl Maintenance {
             job.tell(format!("made {name}"));
             created.push(name);
         }
+        let retired = self.retire(job, parent).await?;
         let summarised = self.summarise(&mut lock, parent).await?;
         self.run(job, &ddl("ANALYZE ").name(&parent.name)).await?;
-        Ok(
-            json!({ "table": parent.name, "created": created, "finished_detaching": finished, "summarised_ranges": summarised }),
-        )
+        Ok(json!({
+            "table": parent.name, "created": created, "finished_detaching": finished, "retired": retired,
+            "summarised_ranges": summarised,
+        }))
     }
 
     /// What a run would do.
@@ -212,7 +217,7 @@ impl Maintenance {
 }
 
 /// One transaction: a table like the parent, with its indexes, then attached. Only an attach lets writers through.
-fn attach(parent: &str, name: &str, range: Range) -> Ddl {
+pub(super) fn attach(parent: &str, name: &str, range: Range) -> Ddl {
     ddl("BEGIN; CREATE TABLE ")
         .name(name)
         .then(" (LIKE ")

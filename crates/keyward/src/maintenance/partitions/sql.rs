@@ -1,7 +1,7 @@
 //! Statements about partitions; PostgreSQL only.
 
 /// Tables of ours that are partitioned by ranges of one instant.
-pub const PARENTS: &str = "SELECT c.relname::text AS name, c.oid::bigint AS oid
+pub const PARENTS: &str = "SELECT c.relname::text AS name, a.attname::text AS column_name, c.oid::bigint AS oid
     FROM pg_partitioned_table p JOIN pg_class c ON c.oid = p.partrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0]
     WHERE p.partstrat = 'r' AND p.partnatts = 1 AND a.atttypid = 'timestamptz'::regtype AND n.nspname = current_schema()
@@ -34,3 +34,18 @@ pub const SUMMARISE: &str = "SELECT coalesce(sum(brin_summarize_new_values(i.ind
     JOIN pg_index i ON i.indrelid = h.inhrelid JOIN pg_class c ON c.oid = i.indexrelid
     JOIN pg_am a ON a.oid = c.relam AND a.amname = 'brin'
     WHERE p.relname = $1 AND n.nspname = current_schema()";
+
+pub const ARCHIVE: &str = "SELECT name, row_count, sha256, path FROM partition_archive WHERE name = $1";
+
+pub const ADD_ARCHIVE: &str =
+    "INSERT INTO partition_archive (name, table_name, from_at, to_at, row_count, sha256, path, archived_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+    ON CONFLICT (name) DO UPDATE SET row_count = excluded.row_count, sha256 = excluded.sha256, path = excluded.path,
+        archived_at = excluded.archived_at, dropped_at = NULL";
+
+pub const END_ARCHIVE: &str = "UPDATE partition_archive SET dropped_at = $2 WHERE name = $1";
+
+/// Archived, no longer part of its table, and still there.
+pub const RETIRED_AND_PRESENT: &str = "SELECT c.relname::text AS value FROM partition_archive a
+    JOIN pg_class c ON c.relname = a.name JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = current_schema()
+    WHERE a.table_name = $1 AND a.dropped_at IS NULL AND NOT c.relispartition";
