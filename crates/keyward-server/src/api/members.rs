@@ -4,7 +4,7 @@ use axum::Json as Answer;
 use axum::extract::State;
 use http::StatusCode;
 use keyward::accounts::members::Member;
-use keyward_core::access::Permission::{MembersManage, MembersRead, RolesAssign};
+use keyward_core::access::Permission::{MembersManage, MembersRead, RolesAssign, SessionsManage};
 use keyward_core::access::Role;
 use keyward_core::id::{self, Id};
 use keyward_core::time::Timestamp;
@@ -31,6 +31,8 @@ pub fn routes() -> Vec<Route> {
         delete("/members/{id}", manage, "Remove a member", remove).answers_nothing(),
         post("/members/{id}/disable", manage, "Close a member's account", disable).answers::<MemberView>(200),
         post("/members/{id}/enable", manage, "Open a member's account again", enable).answers::<MemberView>(200),
+        delete("/members/{id}/sessions", Needs(SessionsManage), "End every session of a member", end_sessions)
+            .answers_nothing(),
         post("/members/{id}/reset-factors", manage, "Take a member's second factors away", reset_factors)
             .answers_nothing(),
         post("/members/{id}/reset-password", manage, "Mail a member a link that resets the password", reset_password)
@@ -149,6 +151,18 @@ async fn reset_factors(
 ) -> Result<StatusCode, Problem> {
     app.keyward.people.require_whole(&caller.context, organization, person).await?;
     app.keyward.sessions.reset_factor(&caller.context, person).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn end_sessions(
+    State(app): State<SharedApp>,
+    caller: Caller,
+    In(organization): In,
+    Target(person): Target<id::User>,
+) -> Result<StatusCode, Problem> {
+    caller.context.require(organization, SessionsManage)?;
+    let member = app.keyward.people.member(&caller.context, organization, person).await?;
+    app.keyward.sessions.end_others(&caller.context, member.id, None).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

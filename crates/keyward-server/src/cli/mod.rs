@@ -126,7 +126,10 @@ async fn run(command: Command, json: bool) -> anyhow::Result<ExitCode> {
         Command::Plans(args) => organizations::run_plans(args, json).await?,
         Command::Members(args) => members::run(args, json).await?,
         Command::Usage(args) => usage::run(args, json).await?,
-        Command::Audit(args) => audit::run(args, json).await?,
+        Command::Audit(args) => {
+            let whole = audit::run(args, json).await?;
+            return Ok(if whole { ExitCode::SUCCESS } else { ExitCode::from(3) });
+        }
         Command::Jobs(args) => jobs::run(args, json).await?,
         Command::Database(args) => {
             let well = database::run(args, json).await?;

@@ -87,4 +87,31 @@ on_both! {
         let kept = node.get("/v1/audit-events?event_type=FILE_ACCESS").await.text;
         assert!(!kept.contains(secret) && !kept.contains("hunter2") && kept.contains("[redacted]"), "{kept}");
     }
+
+    async fn l_05_what_was_altered_is_named(node: Node) {
+        let events: Vec<Value> = (0..5).map(|number| event("upload", json!({ "details": { "size_bytes": number } }))).collect();
+        let kept = node.post("/v1/audit-events", json!({ "events": events })).await.json;
+        let (id, sequence) = (kept["items"][2]["id"].as_str().unwrap().to_owned(), kept["items"][2]["sequence"].as_i64().unwrap());
+        let verify = async || {
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_keyward"));
+            match node.place.database_url() {
+                Some(url) => command.args(["audit", "verify", "--database-url", url]),
+                None => command.args(["audit", "verify", "--data-dir", node.place.folder().to_str().unwrap()]),
+            };
+            let output = tokio::task::spawn_blocking(move || command.output().expect("keyward runs")).await.unwrap();
+            (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap().trim().to_owned())
+        };
+        let whole = verify().await;
+        assert!(whole.0 == 0 && whole.1.starts_with("whole: "), "{whole:?}");
+        let event = format!("(SELECT event_id FROM audit_leaf WHERE sequence = {sequence})");
+        let change = |to: &str| format!("UPDATE audit_event SET action = '{to}' WHERE id = {event}");
+        node.tamper(&change("erase")).await;
+        assert_eq!(verify().await, (3, format!("not whole: event {sequence} ({id}) was altered")));
+        node.tamper(&change("upload")).await;
+        assert_eq!(verify().await.0, 0);
+        node.tamper(&format!("DELETE FROM audit_event WHERE id = {event}")).await;
+        assert_eq!(verify().await, (3, format!("not whole: event {sequence} ({id}) is missing")));
+        node.tamper(&format!("DELETE FROM audit_leaf WHERE sequence = {sequence}")).await;
+        assert_eq!(verify().await, (3, format!("not whole: number {sequence} is missing")));
+    }
 }

@@ -98,6 +98,10 @@ on_both! {
         let own = with(&node, &developer, Method::GET, "/v1/api-keys", Value::Null).await.json;
         assert_eq!(own["items"].as_array().unwrap().len(), 1, "a developer sees only their own");
         assert_eq!(with(&node, &developer, Method::GET, "/v1/members", Value::Null).await.status, 403);
+        assert_eq!(with(&node, &developer, Method::DELETE, &format!("/v1/members/{admin}/sessions"), Value::Null).await.status, 403);
+        let new = accepted.json["user_id"].as_str().unwrap();
+        assert_eq!(with(&node, &admin_token, Method::DELETE, &format!("/v1/members/{new}/sessions"), Value::Null).await.status, 204);
+        assert_eq!(with(&node, &developer, Method::GET, "/v1/api-keys", Value::Null).await.status, 401, "ended by another");
         let members = with(&node, &admin_token, Method::GET, "/v1/members", Value::Null).await.json;
         assert_eq!(members["items"].as_array().unwrap().len(), 4);
     }

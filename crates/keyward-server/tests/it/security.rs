@@ -136,11 +136,11 @@ on_both! {
         let organization = node.new_organization("roles", "enterprise").await;
         // The matrix of the contract: what a person with the role cannot do in an organization.
         let refused: [(Role, &[&str]); 5] = [
-            (Role::Owner, &["plans:manage", "members:manage", "roles:assign", "settings:manage"]),
-            (Role::Admin, &["plans:manage", "members:manage", "roles:assign", "settings:manage"]),
-            (Role::Developer, &["plans:manage", "members:manage", "roles:assign", "settings:manage", "members:read", "audit:write", "keys:verify", "usage:write", "organizations:manage"]),
-            (Role::Auditor, &["plans:manage", "audit:write", "members:manage", "roles:assign", "settings:manage", "keys:verify", "usage:write", "organizations:manage", "keys:create", "keys:update", "keys:rotate", "keys:revoke", "keys:delete"]),
-            (Role::Viewer, &["plans:manage", "members:manage", "roles:assign", "settings:manage", "members:read", "audit:write", "keys:verify", "usage:write", "organizations:manage", "keys:create", "keys:update", "keys:rotate", "keys:revoke", "keys:delete", "audit:read"]),
+            (Role::Owner, &["plans:manage", "members:manage", "roles:assign", "sessions:manage", "settings:manage"]),
+            (Role::Admin, &["plans:manage", "members:manage", "roles:assign", "sessions:manage", "settings:manage"]),
+            (Role::Developer, &["plans:manage", "members:manage", "roles:assign", "sessions:manage", "settings:manage", "members:read", "audit:write", "keys:verify", "usage:write", "organizations:manage"]),
+            (Role::Auditor, &["plans:manage", "audit:write", "members:manage", "roles:assign", "sessions:manage", "settings:manage", "keys:verify", "usage:write", "organizations:manage", "keys:create", "keys:update", "keys:rotate", "keys:revoke", "keys:delete"]),
+            (Role::Viewer, &["plans:manage", "members:manage", "roles:assign", "sessions:manage", "settings:manage", "members:read", "audit:write", "keys:verify", "usage:write", "organizations:manage", "keys:create", "keys:update", "keys:rotate", "keys:revoke", "keys:delete", "audit:read"]),
         ];
         for (role, refused) in refused {
             let (_, key) = member(&node, &format!("a-{}@example.com", role.as_str()), &organization, role).await;
@@ -302,7 +302,7 @@ on_both! {
     async fn z_06_what_only_a_person_may_do_cannot_be_given_to_a_key(node: Node) {
         let issued = node.new_key(json!({})).await;
         let path = format!("/v1/api-keys/{}", text(&issued, "id"));
-        for permission in ["members:manage", "roles:assign", "sessions:manage", "system:maintain", "settings:manage", "crypto:rotate"] {
+        for permission in ["members:manage", "roles:assign", "sessions:manage", "sessions:manage", "system:maintain", "settings:manage", "crypto:rotate"] {
             let created = node.post("/v1/api-keys", json!({ "name": "x", "permissions": ["keys:read", permission] })).await;
             let changed = node.patch(&path, json!({ "permissions": ["keys:read", permission] })).await;
             for answer in [created, changed] {

@@ -5,8 +5,10 @@
 mod ingest;
 mod sequence;
 mod sql;
+mod verify;
 
 pub use ingest::{Kept, MAX_EVENTS, NewEvent, Party};
+pub use verify::Fault;
 
 use keyward_core::access::Permission;
 use keyward_core::id::{self, Id};

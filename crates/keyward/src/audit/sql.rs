@@ -62,3 +62,11 @@ pub const WAITING: &str = "SELECT e.* FROM audit_outbox o JOIN audit_event e ON 
 pub const INSERT_LEAF: &str = "INSERT INTO audit_leaf (sequence, event_id, hash) VALUES ($1, $2, $3)";
 pub const DELETE_WAITING: &str = "DELETE FROM audit_outbox WHERE event_id = $1";
 pub const SEQUENCE_OF: &str = "SELECT sequence AS value FROM audit_leaf WHERE event_id = $1";
+
+pub const LEAVES: &str =
+    "SELECT sequence, event_id, hash FROM audit_leaf WHERE sequence >= $1 ORDER BY sequence LIMIT $2";
+pub const EVENTS_OF_LEAVES: &str = "SELECT e.* FROM audit_leaf l JOIN audit_event e ON e.id = l.event_id
+    WHERE l.sequence >= $1 AND l.sequence <= $2";
+pub const UNNUMBERED: &str = "SELECT e.id AS value FROM audit_event e
+    WHERE NOT EXISTS (SELECT 1 FROM audit_leaf l WHERE l.event_id = e.id)
+      AND NOT EXISTS (SELECT 1 FROM audit_outbox o WHERE o.event_id = e.id) ORDER BY e.logged_at, e.id LIMIT 1";
