@@ -58,7 +58,7 @@ where
                     parts.extensions.insert(identity);
                     inner.call(Request::from_parts(parts, body)).await
                 }
-                Err(refusal) => Ok(refusal.respond(&layer.scopes)),
+                Err(refused) => Ok(refused.respond(&layer.scopes)),
             }
         })
     }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use http::request::Parts;
 use http::{Extensions, HeaderName};
 use keyward_core::limit::MAX_COUNT;
+use keyward_core::time::Clock;
 use keyward_core::verdict::{Outcome, Request, Verdict};
 use keyward_core::verify::Verify;
 use keyward_core::{key, scope};
@@ -14,7 +15,7 @@ use crate::address::AddressSource;
 use crate::guard::KeywardService;
 use crate::identity::ApiKeyIdentity;
 use crate::presented::{X_API_KEY, presented};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, Refused};
 
 /// Lets only requests with a valid API key through.
 ///
@@ -108,8 +109,9 @@ impl<V> KeywardLayer<V> {
 
 impl<V: Verify> KeywardLayer<V> {
     /// Who calls, or why the call goes no further.
-    pub(crate) async fn admit(&self, request: &Parts) -> Result<ApiKeyIdentity, Refusal> {
-        let presented = presented(&request.headers, &self.key_header).ok_or(Refusal::NoKey)?;
+    pub(crate) async fn admit(&self, request: &Parts) -> Result<ApiKeyIdentity, Refused> {
+        let presented =
+            presented(&request.headers, &self.key_header).ok_or_else(|| Refused::at_once(Refusal::NoKey))?;
         let scopes: Vec<&str> = self.scopes.iter().map(String::as_str).collect();
         let asked = Request {
             scopes: &scopes,
@@ -124,12 +126,15 @@ impl<V: Verify> KeywardLayer<V> {
             Ok(Verdict { outcome: Outcome::Valid, record: Some(record), .. }) => Ok(ApiKeyIdentity::new(record)),
             Ok(Verdict { outcome: Outcome::Valid, record: None, .. }) => {
                 tracing::error!("a key was called valid without saying whose it is; the request was refused");
-                Err(Refusal::CannotJudge)
+                Err(Refused::at_once(Refusal::CannotJudge))
             }
-            Ok(verdict) => Err(Refusal::Key(verdict.outcome)),
+            Ok(verdict) => Err(Refused {
+                refusal: Refusal::Key(verdict.outcome),
+                retry_after_seconds: verdict.retry_after_seconds(Clock::System.now()),
+            }),
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the request was refused");
-                Err(Refusal::CannotJudge)
+                Err(Refused::at_once(Refusal::CannotJudge))
             }
         }
     }

@@ -7,8 +7,8 @@ use keyward_core::problem::Code;
 use keyward_core::verdict::Outcome;
 use serde::Serialize;
 
-/// Seconds after which a caller may ask again when no verdict could be reached.
-const RETRY_AFTER_SECONDS: u16 = 1;
+/// Seconds after which a caller may ask again when nothing tells the time.
+const RETRY_AFTER_SECONDS: u64 = 1;
 
 /// Why a request went no further. Stands in the extensions of the refusing response, for those who log or reword it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,37 @@ pub enum Refusal {
     Key(Outcome),
     /// No verdict could be reached. The log says why.
     CannotJudge,
+}
+
+/// A refusal, and when trying again makes sense.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Refused {
+    pub refusal: Refusal,
+    /// Until what refused has room again; of a key that is beyond a limit or quota.
+    pub retry_after_seconds: Option<u64>,
+}
+
+impl Refused {
+    pub fn at_once(refusal: Refusal) -> Self {
+        Self { refusal, retry_after_seconds: None }
+    }
+
+    /// The whole answer. `required` are the scopes that a client is told about when its key lacks one.
+    pub fn respond<R: From<Bytes>>(self, required: &[String]) -> Response<R> {
+        let Self { refusal, retry_after_seconds } = self;
+        let mut response = Response::new(refusal.body().into());
+        *response.status_mut() = refusal.status();
+        response.extensions_mut().insert(refusal);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(challenge) = refusal.challenge(required) {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if matches!(refusal.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            headers.insert(header::RETRY_AFTER, retry_after_seconds.unwrap_or(RETRY_AFTER_SECONDS).into());
+        }
+        response
+    }
 }
 
 #[derive(Serialize)]
@@ -46,22 +77,6 @@ impl Refusal {
             Self::NoKey | Self::CannotJudge => self.kind().status(),
         };
         StatusCode::from_u16(status).expect("the tables hold valid statuses")
-    }
-
-    /// The whole answer. `required` are the scopes that a client is told about when its key lacks one.
-    pub(crate) fn respond<R: From<Bytes>>(self, required: &[String]) -> Response<R> {
-        let mut response = Response::new(self.body().into());
-        *response.status_mut() = self.status();
-        response.extensions_mut().insert(self);
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(challenge) = self.challenge(required) {
-            headers.insert(header::WWW_AUTHENTICATE, challenge);
-        }
-        if self == Self::CannotJudge {
-            headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
-        }
-        response
     }
 
     fn body(self) -> Bytes {

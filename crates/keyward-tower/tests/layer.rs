@@ -73,6 +73,13 @@ async fn every_refusal_has_its_status_its_code_and_its_challenge() {
             _ => (outcome.as_str(), None),
         };
         check(&response, &problem, outcome.gateway_status(), outcome.as_str(), kind, challenge);
+        let wait = response.headers().get("retry-after").map(|value| value.to_str().unwrap().to_owned());
+        let told = match outcome {
+            Outcome::RateLimited => Some("17"),
+            Outcome::QuotaExceeded => Some("1"),
+            _ => None,
+        };
+        assert_eq!(wait.as_deref(), told, "{outcome:?}");
     }
     assert_eq!(app.served(), 0);
 }

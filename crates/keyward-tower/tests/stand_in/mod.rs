@@ -87,7 +87,8 @@ async fn answer(State(stand_in): State<StandIn>, headers: HeaderMap, Json(asked)
             "key_id": "key_01h455vb4pex5vsknk084sn02q", "secret_id": "sec_01h455vb4pex5vsknk084sn02q",
             "organization_id": "org_01h455vb4pex5vsknk084sn02q", "owner_id": null, "external_id": null,
             "scopes": ["invoices:read"], "metadata": {}, "expires_at": null,
-            "limits": [], "quota": null, "headers": {},
+            "limits": [{ "name": "requests", "limit": 5, "remaining": 0, "reset_seconds": 17, "window_seconds": 60 }],
+            "quota": null, "headers": {},
         }))
         .into_response(),
     }
