@@ -4,12 +4,15 @@
 //! rule needs; the doors (`keyward-server`, `keyward-tower`) carry the answer out.
 
 pub mod access;
+pub mod distinct;
 pub mod hours;
 pub mod id;
 pub mod key;
+pub mod leaf;
 pub mod limit;
 pub mod month;
 pub mod network;
+pub mod note;
 pub mod problem;
 pub mod quota;
 pub mod record;
@@ -19,6 +22,7 @@ pub mod secret;
 pub mod sketch;
 pub mod text;
 pub mod time;
+pub mod tree;
 pub mod usd;
 pub mod verdict;
 pub mod verify;

@@ -4,10 +4,10 @@ pub mod api;
 pub mod app;
 pub mod cli;
 pub mod connections;
-
 pub mod console;
 pub mod fixed_headers;
 pub mod gateway;
 pub mod hot;
 pub mod problem;
 pub mod serve;
+pub mod witness;

@@ -26,6 +26,7 @@ pub struct Settings {
     pub usage: UsageSettings,
     pub jobs: JobSettings,
     pub maintenance: MaintenanceSettings,
+    pub audit: AuditSettings,
 }
 
 /// Where mails go. The address may carry a password.
@@ -39,6 +40,21 @@ pub struct MailSettings {
 impl std::fmt::Debug for MailSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("MailSettings").field("from", &self.from).finish_non_exhaustive()
+    }
+}
+
+/// Proofs about the audit log.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditSettings {
+    pub checkpoint_seconds: u32,
+    pub signing_key: String,
+    pub witnesses: Vec<String>,
+}
+
+impl std::fmt::Debug for AuditSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AuditSettings").field("witnesses", &self.witnesses).finish_non_exhaustive()
     }
 }
 
@@ -248,7 +264,8 @@ pub struct Layers {
 }
 
 /// Settings whose value is never printed.
-const SECRETS: &[&str] = &["database.url", "redis.url", "mail.smtp_url", "keys.peppers", "keys.import_hmac_keys"];
+const SECRETS: &[&str] =
+    &["database.url", "redis.url", "mail.smtp_url", "audit.signing_key", "keys.peppers", "keys.import_hmac_keys"];
 
 impl Default for Layers {
     fn default() -> Self {

@@ -60,6 +60,11 @@ impl Error {
         self
     }
 
+    /// PostgreSQL's SQLSTATE of what the database refused.
+    pub(crate) fn sqlstate(&self) -> Option<String> {
+        self.source.as_ref()?.downcast_ref::<DbError>()?.sqlstate()
+    }
+
     /// Seconds after which trying again makes sense, where that is known.
     pub fn retry_after_seconds(&self) -> Option<u64> {
         let told = self.exceeded.as_ref().map(|exceeded| exceeded.retry_after_seconds);

@@ -21,6 +21,7 @@ pub mod maintenance;
 pub mod metrics;
 pub mod page;
 mod platform;
+pub mod proofs;
 pub mod reservations;
 pub mod sessions;
 pub mod tasks;

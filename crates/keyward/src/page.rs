@@ -48,6 +48,11 @@ impl PageRequest {
         self.after.unwrap_or(Position { at: Timestamp::LATEST, id: Uuid::max() })
     }
 
+    /// The same for a list whose rows are numbered.
+    pub fn before_sequence(&self) -> i64 {
+        self.before().id.as_u128().try_into().unwrap_or(i64::MAX)
+    }
+
     /// Where to begin in the given direction.
     pub fn start(&self, oldest_first: bool) -> Position {
         let beginning = Position { at: Timestamp::from_micros(0), id: Uuid::nil() };
@@ -68,6 +73,11 @@ impl PageRequest {
 }
 
 impl Position {
+    /// Of a row that is numbered.
+    pub fn of_sequence(sequence: i64) -> Self {
+        Self { at: Timestamp::from_micros(0), id: Uuid::from_u128(sequence.max(0) as u128) }
+    }
+
     fn write(self) -> String {
         let mut bytes = [0; 24];
         bytes[..8].copy_from_slice(&self.at.as_micros().to_be_bytes());

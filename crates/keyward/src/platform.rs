@@ -26,6 +26,7 @@ use crate::limits::shared::Shared;
 use crate::mail::Mailer;
 use crate::maintenance::Maintenance;
 use crate::metrics::Metrics;
+use crate::proofs::Proofs;
 use crate::reservations::Reservations;
 use crate::sessions::{Parts, Sessions};
 use crate::tasks::{self, Tasks, Work};
@@ -43,6 +44,7 @@ pub struct Keyward {
     pub keyspaces: Keyspaces,
     pub keys: Keys,
     pub audit: Audit,
+    pub proofs: Proofs,
     pub idempotency: Idempotency,
     pub usage: Usage,
     pub limits: Arc<Limits>,
@@ -62,6 +64,7 @@ impl Keyward {
         let db = open_database(&settings).await?;
         db.migrate().await?;
         let ground = Ground { db, clock: clock.clone(), board: Arc::default() };
+        let audit = Audit::new(ground.clone());
         let plans = Plans { ground: ground.clone() };
         plans.ensure_built_in().await?;
         let keyspaces = Keyspaces { ground: ground.clone() };
@@ -69,7 +72,7 @@ impl Keyward {
         let peppers = Arc::new(Peppers::open(&ground, &settings.keys.peppers).await?);
         let metrics = Arc::new(Metrics::default());
         let shared = Shared::new(&settings.redis, clock.clone(), ground.board.clone())?;
-        let limits = Arc::new(Limits::new(ground.clone(), shared));
+        let limits = Arc::new(Limits::new(ground.clone(), audit.clone(), shared));
         let usage = Usage::new(ground.clone(), settings.usage.clone(), metrics.clone());
         let counting = Counting { metrics: metrics.clone(), limits: limits.clone(), meter: usage.meter() };
         let verifier =
@@ -84,12 +87,22 @@ impl Keyward {
             data_dir: settings.database.data_dir.clone(),
         };
         let parts = Parts {
+            audit: audit.clone(),
             peppers: peppers.clone(),
             passwords: passwords.clone(),
             mailer: Arc::new(Mailer::new(&settings.mail)?),
             metrics: metrics.clone(),
             public_url: settings.server.public_url.trim_end_matches('/').to_owned(),
         };
+        let proofs = Proofs::open(
+            ground.clone(),
+            audit.clone(),
+            peppers.clone(),
+            &settings.audit,
+            &settings.server.public_url,
+            &settings.database.data_dir,
+        )
+        .await?;
         let sessions = Arc::new(Sessions::open(ground.clone(), settings.people.clone(), parts).await?);
         Ok(Self {
             organizations: Organizations { ground: ground.clone() },
@@ -98,7 +111,8 @@ impl Keyward {
             setup: Setup { ground: ground.clone() },
             keyspaces,
             keys: Keys::new(ground.clone(), peppers, &settings, verifier.clone()),
-            audit: Audit { ground: ground.clone() },
+            audit,
+            proofs,
             idempotency: Idempotency { ground: ground.clone() },
             reservations: Reservations { ground: ground.clone(), limits: limits.clone(), verifier: verifier.clone() },
             jobs,
@@ -121,6 +135,9 @@ impl Keyward {
         let flush_every = Duration::from_millis(self.settings.verify.flush_millis.max(10));
         let work = Work {
             ground: self.ground.clone(),
+            audit: self.audit.clone(),
+            proofs: self.proofs.clone(),
+            checkpoint_every: Duration::from_secs(self.settings.audit.checkpoint_seconds.max(1).into()),
             verifier: self.verifier.clone(),
             limits: self.limits.clone(),
             plans: self.plans.clone(),

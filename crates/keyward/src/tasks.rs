@@ -16,6 +16,7 @@ use crate::idempotency::Idempotency;
 use crate::jobs::{Jobs, Running};
 use crate::limits::Limits;
 use crate::maintenance::Maintenance;
+use crate::proofs::Proofs;
 use crate::reservations::Reservations;
 use crate::sessions::Sessions;
 use crate::usage::Usage;
@@ -28,6 +29,9 @@ const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// What the tasks work for.
 pub(crate) struct Work {
     pub ground: Ground,
+    pub audit: Audit,
+    pub proofs: Proofs,
+    pub checkpoint_every: Duration,
     pub verifier: Arc<Verifier>,
     pub limits: Arc<Limits>,
     pub plans: Plans,
@@ -53,9 +57,9 @@ impl Tasks {
         meter_every: Duration,
         stale_bound: Duration,
     ) -> Result<Self> {
-        let Work { ground, verifier, limits, plans, idempotency, reservations, usage, jobs, .. } = work;
+        let Work { ground, audit, verifier, limits, plans, idempotency, reservations, usage, jobs, .. } = work;
         let (sessions, maintenance, workers) = (work.sessions, work.maintenance, work.workers);
-        let audit = Audit { ground: ground.clone() };
+        let (proofs, checkpoint_every) = (work.proofs, work.checkpoint_every);
         let (stop, stopped) = watch::channel(false);
         let mut running = vec![
             tokio::spawn(write(verifier, limits.clone(), flush_every, stopped.clone())),
@@ -63,6 +67,7 @@ impl Tasks {
             tokio::spawn(fold(usage.clone(), meter_every, stopped.clone())),
             tokio::spawn(share(limits.clone(), stopped.clone())),
             tokio::spawn(keep_times(plans, reservations, audit, flush_every, stopped.clone())),
+            tokio::spawn(sign(proofs, checkpoint_every, stopped.clone())),
             tokio::spawn(sweep(ground.clone(), idempotency, limits, usage, jobs.clone(), sessions, stopped.clone())),
         ];
         for _ in 0..workers.max(1) {
@@ -225,6 +230,24 @@ async fn keep_times(
         }
         if let Err(error) = audit.sequence().await {
             tracing::warn!(%error, "the events of the book could not be numbered; it is tried again");
+        }
+    }
+}
+
+/// Signs the book as it grows, the last time when the node stops.
+async fn sign(proofs: Proofs, every: Duration, mut stopped: watch::Receiver<bool>) {
+    let mut timer = interval(every);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let last = tokio::select! {
+            _ = timer.tick() => false,
+            _ = stopped.changed() => true,
+        };
+        if let Err(error) = proofs.sign_new().await {
+            tracing::warn!(%error, "the audit log could not be signed; it is tried again");
+        }
+        if last {
+            return;
         }
     }
 }

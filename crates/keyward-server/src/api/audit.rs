@@ -1,4 +1,6 @@
-//! The book over HTTP.
+//! Events over HTTP: sent, found, watched.
+
+mod live;
 
 use axum::Json as Answer;
 use axum::extract::State;
@@ -28,13 +30,15 @@ pub fn routes() -> Vec<Route> {
         post("/audit-events", Needs(AuditWrite), "Send one event, or up to 1,000", take)
             .takes::<EventsBody>()
             .answers::<TakenView>(201),
+        get("/audit-events/live", Needs(AuditRead), "Watch new events over a WebSocket", live::live)
+            .query::<EventParams>(),
         get("/audit-events/{id}", Needs(AuditRead), "Read an event", show).answers::<EventView>(200),
     ]
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct EventParams {
+pub(super) struct EventParams {
     limit: Option<u32>,
     cursor: Option<String>,
     event_type: Option<String>,
@@ -53,9 +57,40 @@ struct EventParams {
     details: Option<String>,
 }
 
+impl EventParams {
+    pub(super) fn filter(self) -> Result<EventFilter, Problem> {
+        let instant = |text: Option<String>| -> Result<Option<Timestamp>, Problem> {
+            let bad = |error| Problem::new(Code::MalformedRequest, format!("from and to: {error}."));
+            text.map(|text| text.parse().map_err(bad)).transpose()
+        };
+        Ok(EventFilter {
+            event_type: self.event_type,
+            action: self.action,
+            actor: self.actor,
+            resource: self.resource,
+            success: self.success,
+            from: instant(self.from)?,
+            to: instant(self.to)?,
+            ip_address: self.ip_address,
+            text: self.q.filter(|text| !text.is_empty()),
+            details: self.details.map(|text| contained(&text)).transpose()?,
+        })
+    }
+
+    /// Where there are no pages.
+    pub(super) fn whole_filter(self) -> Result<EventFilter, Problem> {
+        if self.limit.is_some() || self.cursor.is_some() {
+            return Err(Problem::new(Code::MalformedRequest, "limit and cursor play no part here."));
+        }
+        self.filter()
+    }
+}
+
 /// Something that happened.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct EventView {
+    /// Its place in the book, from 0.
+    sequence: i64,
     #[schemars(with = "String")]
     id: Id<id::Event>,
     event_type: String,
@@ -86,6 +121,7 @@ struct PartyView {
 impl From<EventRow> for EventView {
     fn from(row: EventRow) -> Self {
         Self {
+            sequence: row.sequence,
             id: row.id,
             event_type: row.event_type,
             action: row.action,
@@ -227,22 +263,7 @@ async fn list(
     Params(params): Params<EventParams>,
 ) -> Result<Answer<List<EventView>>, Problem> {
     let page = PageRequest::new(params.limit, params.cursor.as_deref())?;
-    let instant = |text: Option<String>| -> Result<Option<Timestamp>, Problem> {
-        let bad = |error| Problem::new(Code::MalformedRequest, format!("from and to: {error}."));
-        text.map(|text| text.parse().map_err(bad)).transpose()
-    };
-    let filter = EventFilter {
-        event_type: params.event_type,
-        action: params.action,
-        actor: params.actor,
-        resource: params.resource,
-        success: params.success,
-        from: instant(params.from)?,
-        to: instant(params.to)?,
-        ip_address: params.ip_address,
-        text: params.q.filter(|text| !text.is_empty()),
-        details: params.details.map(|text| contained(&text)).transpose()?,
-    };
+    let filter = params.filter()?;
     Ok(List::of(app.keyward.audit.list(&caller.context, Some(organization), &filter, &page).await?, EventView::from))
 }
 

@@ -1,6 +1,7 @@
 //! The HTTP surface: a file per slice with its routes, bodies and thin handlers.
 
 mod audit;
+mod audit_log;
 pub mod auth;
 pub mod caller;
 pub mod cookies;
@@ -23,6 +24,7 @@ mod reservations;
 mod roles;
 pub mod route;
 mod security;
+mod socket;
 mod usage;
 mod verify;
 
@@ -45,6 +47,7 @@ pub fn routes() -> Vec<Route> {
         reservations::routes(),
         usage::routes(),
         audit::routes(),
+        audit_log::routes(),
         jobs::routes(),
         database::routes(),
         auth::routes(),

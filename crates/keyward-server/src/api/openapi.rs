@@ -14,6 +14,8 @@ pub fn document() -> Value {
     let mut paths: Map<String, Value> = Map::new();
     for route in routes() {
         for path in route.paths() {
+            // A parameter that takes the rest of the path is a parameter all the same.
+            let path = path.replace("{*", "{");
             let operation = operation(&route, &path, &mut generator);
             let methods = paths.entry(path).or_insert_with(|| json!({}));
             methods[route.method.as_str().to_lowercase()] = operation;

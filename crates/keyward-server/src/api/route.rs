@@ -28,7 +28,8 @@ pub enum Access {
 }
 
 /// Routes of one organization: they stand under `/v1` and under `/v1/organizations/{org}`.
-const SCOPED: [&str; 6] = ["/api-keys", "/leaked-keys", "/audit-events", "/usage", "/members", "/invitations"];
+const SCOPED: [&str; 7] =
+    ["/api-keys", "/leaked-keys", "/audit-events", "/audit-log", "/usage", "/members", "/invitations"];
 
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 

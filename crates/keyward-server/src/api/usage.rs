@@ -48,9 +48,9 @@ pub fn routes() -> Vec<Route> {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct MonthParams {
+pub(super) struct MonthParams {
     /// E.g. `2026-11`, in UTC; the present month when absent.
-    month: Option<String>,
+    pub month: Option<String>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -64,7 +64,7 @@ struct ConsumerParams {
     by: Option<String>,
 }
 
-fn read_month(app: &App, month: Option<&str>) -> Result<Month, Problem> {
+pub(super) fn read_month(app: &App, month: Option<&str>) -> Result<Month, Problem> {
     let malformed = |_| Problem::new(Code::MalformedRequest, "month must be a month such as 2026-11.");
     month.map_or(Ok(app.keyward.usage.this_month()), |text| text.parse().map_err(malformed))
 }

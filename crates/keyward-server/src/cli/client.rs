@@ -83,6 +83,17 @@ impl Client {
         Ok((status, retry_after, serde_json::from_str(&text).unwrap_or(Value::Null)))
     }
 
+    /// An answer whose body is read part by part.
+    pub async fn download(&self, path: &str) -> Result<reqwest::Response> {
+        let request = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.service_key);
+        let answer = request.send().await.with_context(|| format!("no answer from {}", self.url))?;
+        if !answer.status().is_success() {
+            let problem = serde_json::from_str(&answer.text().await?).unwrap_or(Value::Null);
+            bail!("{}", readable(&problem));
+        }
+        Ok(answer)
+    }
+
     pub async fn get(&self, path: &str) -> Result<Value> {
         self.call(Method::GET, path, None).await
     }
@@ -98,7 +109,7 @@ impl Client {
         loop {
             let limit = (most - items.len()).min(200);
             let mut pairs: Vec<String> = vec![format!("limit={limit}")];
-            pairs.extend(query.iter().map(|(name, value)| format!("{name}={}", encode(value))));
+            pairs.extend(Some(query_text(query)).filter(|text| !text.is_empty()));
             pairs.extend(cursor.map(|cursor: String| format!("cursor={cursor}")));
             let page = format!("{path}?{}", pairs.join("&"));
             let page = self.call_patiently(Method::GET, &page, None).await?;
@@ -109,6 +120,12 @@ impl Client {
             }
         }
     }
+}
+
+/// Names and values as a URL has them.
+pub fn query_text(query: &[(&str, String)]) -> String {
+    let pairs: Vec<String> = query.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
+    pairs.join("&")
 }
 
 /// The detail, each field at fault on a line, and the id to look for in the log.

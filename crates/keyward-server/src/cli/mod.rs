@@ -13,6 +13,7 @@ mod serve;
 mod setup;
 mod usage;
 mod verify;
+mod witness;
 
 use std::process::ExitCode;
 
@@ -53,6 +54,11 @@ enum Command {
     Usage(usage::UsageArgs),
     /// The book of changes.
     Audit(audit::AuditArgs),
+    /// Sign the checkpoints of other instances, as long as their audit logs only grow.
+    #[command(
+        after_help = "Example: keyward witness --log keys.example.com/audit+1a2b3c4d+AQ… --listen 127.0.0.1:8090"
+    )]
+    Witness(witness::WitnessArgs),
     /// Jobs: list, show, cancel, watch.
     Jobs(jobs::JobsArgs),
     /// The database: health, report, upkeep.
@@ -130,6 +136,7 @@ async fn run(command: Command, json: bool) -> anyhow::Result<ExitCode> {
             let whole = audit::run(args, json).await?;
             return Ok(if whole { ExitCode::SUCCESS } else { ExitCode::from(3) });
         }
+        Command::Witness(args) => witness::run(args).await?,
         Command::Jobs(args) => jobs::run(args, json).await?,
         Command::Database(args) => {
             let well = database::run(args, json).await?;

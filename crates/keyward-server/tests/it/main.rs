@@ -23,6 +23,7 @@ mod organizations;
 mod people;
 mod peppers;
 mod plans;
+mod proofs;
 mod reservations;
 mod roles;
 mod security;

@@ -138,9 +138,9 @@ on_both! {
         let refused: [(Role, &[&str]); 5] = [
             (Role::Owner, &["plans:manage", "members:manage", "roles:assign", "sessions:manage", "settings:manage"]),
             (Role::Admin, &["plans:manage", "members:manage", "roles:assign", "sessions:manage", "settings:manage"]),
-            (Role::Developer, &["plans:manage", "members:manage", "roles:assign", "sessions:manage", "settings:manage", "members:read", "audit:write", "keys:verify", "usage:write", "organizations:manage"]),
+            (Role::Developer, &["plans:manage", "members:manage", "roles:assign", "sessions:manage", "settings:manage", "members:read", "audit:write", "audit:export", "keys:verify", "usage:write", "organizations:manage"]),
             (Role::Auditor, &["plans:manage", "audit:write", "members:manage", "roles:assign", "sessions:manage", "settings:manage", "keys:verify", "usage:write", "organizations:manage", "keys:create", "keys:update", "keys:rotate", "keys:revoke", "keys:delete"]),
-            (Role::Viewer, &["plans:manage", "members:manage", "roles:assign", "sessions:manage", "settings:manage", "members:read", "audit:write", "keys:verify", "usage:write", "organizations:manage", "keys:create", "keys:update", "keys:rotate", "keys:revoke", "keys:delete", "audit:read"]),
+            (Role::Viewer, &["plans:manage", "members:manage", "roles:assign", "sessions:manage", "settings:manage", "members:read", "audit:write", "audit:export", "keys:verify", "usage:write", "organizations:manage", "keys:create", "keys:update", "keys:rotate", "keys:revoke", "keys:delete", "audit:read"]),
         ];
         for (role, refused) in refused {
             let (_, key) = member(&node, &format!("a-{}@example.com", role.as_str()), &organization, role).await;

@@ -1,19 +1,19 @@
 //! Events that applications send: checked, stripped of what is secret, and kept once by their id. They stand in the same book
 //! as Keyward's own.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use keyward_core::access::Permission;
 use keyward_core::id::{self, Id};
-use keyward_core::key::{Shape, shape};
-use keyward_core::problem::Code;
 use keyward_core::text;
 use keyward_core::time::Timestamp;
 use serde_json::{Map, Value};
 
-use super::{Audit, EventRow, sql as statements};
+use super::redact::{clean, redact};
+use super::{Audit, EventRow};
 use crate::context::Context;
-use crate::db::{Json, sql};
+use crate::db::Json;
 use crate::error::{Error, Result};
 
 /// Most events of one call.
@@ -28,11 +28,6 @@ const MAX_AHEAD_SECONDS: i64 = 300;
 const ACTOR_KINDS: [&str; 4] = ["user", "key", "system", "external"];
 /// Operations on files, whose details have types.
 const FILE_ACTIONS: [&str; 5] = ["upload", "download", "delete", "move", "rename"];
-/// Parts of names whose values are never kept.
-const SECRET_NAMES: [&str; 8] =
-    ["password", "passwd", "secret", "token", "authorization", "api_key", "private_key", "cookie"];
-const REDACTED: &str = "[redacted]";
-
 /// Who or what an event is about.
 #[derive(Debug, Clone)]
 pub struct Party {
@@ -81,29 +76,18 @@ impl Audit {
         for (index, event) in events.iter().enumerate() {
             event.check(&format!("/events/{index}"), now)?;
         }
-        let mut ids = Vec::with_capacity(events.len());
-        let mut tx = self.ground.db.begin().await?;
-        for (event, place) in events.into_iter().zip(0i64..) {
-            let id = event.id.unwrap_or_else(|| self.ground.new_id());
-            let inserted = event.insert(id, organization, context, now).execute(&mut tx).await?;
-            if inserted == 0 {
-                let known: Option<EventRow> = sql(statements::GET).bind(id).optional(&mut tx).await?;
-                if known.is_none_or(|known| known.organization_id != Some(organization)) {
-                    return Err(Error::new(Code::AlreadyTaken, format!("The id {id} belongs to another event.")));
-                }
-            } else {
-                sql(statements::AWAIT_NUMBER).bind(id).bind(now).bind(place).execute(&mut tx).await?;
-            }
-            ids.push(id);
-        }
-        tx.commit().await?;
-        let size = self.sequence().await?;
-        let mut kept = Vec::with_capacity(ids.len());
-        for id in ids {
-            let sequence = self.sequence_of(id).await?.ok_or_else(Error::not_found)?;
-            kept.push(Kept { id, sequence });
-        }
-        Ok((kept, size))
+        let chosen = events.iter().any(|event| event.id.is_some());
+        let rows: Vec<EventRow> = events
+            .into_iter()
+            .map(|event| {
+                let id = event.id.unwrap_or_else(|| self.ground.new_id());
+                event.into_row(id, organization, context, now)
+            })
+            .collect();
+        let ids: Vec<Id<id::Event>> = rows.iter().map(|row| row.id).collect();
+        let places = self.desk.submit(rows, chosen).await?;
+        let kept = ids.into_iter().zip(places.sequences).map(|(id, sequence)| Kept { id, sequence });
+        Ok((kept.collect(), places.size))
     }
 }
 
@@ -152,35 +136,42 @@ impl NewEvent {
         Ok(())
     }
 
-    fn insert(
+    fn into_row(
         self,
         id: Id<id::Event>,
         organization: Id<id::Organization>,
         context: &Context,
         now: Timestamp,
-    ) -> crate::db::Sql {
-        let text = |text: String| clean(&text).unwrap_or(text);
+    ) -> EventRow {
+        let text = |text: String| match clean(&text) {
+            Cow::Owned(clean) => clean,
+            Cow::Borrowed(_) => text,
+        };
         let mut details = Value::Object(self.details);
         redact(&mut details);
-        sql(statements::TAKE)
-            .bind(id)
-            .bind(self.event_type)
-            .bind(self.action)
-            .bind(self.actor.kind)
-            .bind(text(self.actor.id))
-            .bind(self.actor.name.map(text))
-            .bind(self.resource.kind)
-            .bind(text(self.resource.id))
-            .bind(self.resource.name.map(text))
-            .bind(self.success)
-            .bind(self.error_message.map(text))
-            .bind(Json(details))
-            .bind(self.ip_address)
-            .bind(self.user_agent)
-            .bind(organization)
-            .bind(context.request_id.map(|id| id.to_string()))
-            .bind(self.occurred_at.unwrap_or(now))
-            .bind(now)
+        EventRow {
+            sequence: 0,
+            id,
+            event_type: self.event_type,
+            action: self.action,
+            actor_type: self.actor.kind,
+            actor_id: text(self.actor.id),
+            actor_name: self.actor.name.map(text),
+            resource_type: text(self.resource.kind),
+            resource_id: text(self.resource.id),
+            resource_name: self.resource.name.map(text),
+            success: self.success,
+            error_message: self.error_message.map(text),
+            details: Json(details),
+            ip_address: self.ip_address,
+            user_agent: self.user_agent.map(text),
+            organization_id: Some(organization),
+            request_id: context.request_id.map(|id| id.to_string()),
+            occurred_at: self.occurred_at.unwrap_or(now),
+            logged_at: now,
+            actor_seal: Vec::new(),
+            object_seal: Vec::new(),
+        }
     }
 }
 
@@ -212,75 +203,11 @@ fn file_fault(details: &Map<String, Value>) -> Option<(&'static str, &'static st
     rules.into_iter().find(|(field, fits, _)| wrong(field, *fits)).map(|(field, _, why)| (field, why))
 }
 
-/// Replaces what must not be kept in clear: values under telling names, and texts that are keys, tokens or private keys.
-fn redact(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                let name = name.to_lowercase();
-                if SECRET_NAMES.iter().any(|part| name.contains(part)) && !value.is_null() {
-                    *value = REDACTED.into();
-                } else {
-                    redact(value);
-                }
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(redact),
-        Value::String(text) => {
-            if let Some(clean) = clean(text) {
-                *text = clean;
-            }
-        }
-        _ => {}
-    }
-}
-
-/// The text without its secrets; `None` when it has none.
-fn clean(text: &str) -> Option<String> {
-    if text.contains("-----BEGIN") && text.contains("PRIVATE KEY") {
-        return Some(REDACTED.to_owned());
-    }
-    let is_secret = |word: &str| {
-        let is_jwt = word.starts_with("eyJ") && word.matches('.').count() == 2;
-        is_jwt || shape(word) == Some(Shape::Own)
-    };
-    let words: Vec<&str> =
-        text.split_inclusive(|letter: char| letter.is_whitespace() || "\"',;".contains(letter)).collect();
-    let core = |word: &str| {
-        word.trim_end_matches(|letter: char| letter.is_whitespace() || "\"',;".contains(letter)).to_owned()
-    };
-    if !words.iter().any(|word| is_secret(&core(word))) {
-        return None;
-    }
-    let kept = words.iter().map(|word| {
-        let core = core(word);
-        if is_secret(&core) { word.replace(&core, REDACTED) } else { (*word).to_owned() }
-    });
-    Some(kept.collect())
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn nothing_secret_is_kept_in_clear() {
-        let key = keyward_core::key::generate("kw", "live", keyward_core::key::Style::Checksummed);
-        let mut details = json!({
-            "Password": "x", "nested": { "access_token": 7, "list": [format!("used {}, twice", key.expose()), "eyJh.b.c"] },
-            "pem": "-----BEGIN PRIVATE KEY-----\nabc", "plain": "nothing to hide", "token": null,
-        });
-        redact(&mut details);
-        assert_eq!(
-            details,
-            json!({
-                "Password": REDACTED, "nested": { "access_token": REDACTED, "list": ["used [redacted], twice", REDACTED] },
-                "pem": REDACTED, "plain": "nothing to hide", "token": null,
-            })
-        );
-    }
 
     #[test]
     fn details_of_file_operations_have_types() {

@@ -1,72 +1,159 @@
-//! Statements of the book.
+//! Statements of the book. Rows go in as one JSON array, so that a batch is one statement whatever its size.
 
 use crate::db::dialect::Pair;
 
-pub const APPEND: &str = "INSERT INTO audit_event (id, event_type, action, actor_type, actor_id, actor_name,
-    resource_type, resource_id, resource_name, success, error_message, details, ip_address, user_agent,
-    organization_id, request_id, occurred_at, logged_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $17)";
+/// Waiting for a number.
+pub const QUEUE: &str = "INSERT INTO audit_outbox (event_id, queued_at, place, body) VALUES ($1, $2, 0, $3)";
+pub const WAITING: &str = "SELECT count(*) AS value FROM (SELECT 1 AS one FROM audit_outbox LIMIT 1) AS first";
+pub const QUEUED: &str =
+    "SELECT event_id, queued_at, body FROM audit_outbox ORDER BY queued_at, place, event_id LIMIT $1";
+pub const DELETE_QUEUED: Pair = Pair {
+    sqlite: "DELETE FROM audit_outbox WHERE event_id IN (SELECT unhex(value) FROM json_each($1))",
+    postgres: "DELETE FROM audit_outbox WHERE event_id = ANY (ARRAY(SELECT value::uuid FROM jsonb_array_elements_text($1)))",
+};
 
-/// `own` reach ($12, $13): what one did oneself. Containment ($11) is each database's own.
-macro_rules! list {
-    ($contains:literal) => {
-        concat!(
-            "SELECT * FROM audit_event e
-            WHERE ($1 IS NULL OR organization_id = $1)
-              AND ($2 IS NULL OR event_type = $2)
-              AND ($3 IS NULL OR action = $3)
-              AND ($4 IS NULL OR actor_id = $4)
-              AND ($5 IS NULL OR resource_id = $5)
-              AND ($6 IS NULL OR success = $6)
-              AND ($7 IS NULL OR logged_at >= $7)
-              AND ($8 IS NULL OR logged_at < $8)
-              AND ($9 IS NULL OR ip_address = $9)
-              AND ($10 IS NULL OR lower(action) LIKE $10 ESCAPE '\\' OR lower(actor_id) LIKE $10 ESCAPE '\\'
-                OR lower(actor_name) LIKE $10 ESCAPE '\\' OR lower(resource_id) LIKE $10 ESCAPE '\\'
-                OR lower(resource_name) LIKE $10 ESCAPE '\\' OR lower(error_message) LIKE $10 ESCAPE '\\')
-              AND ($11 IS NULL OR ",
-            $contains,
-            ")
-              AND ($12 IS NULL OR actor_id = $13)
-              AND (logged_at, id) < ($14, $15)
-            ORDER BY logged_at DESC, id DESC LIMIT $16"
-        )
+/// One writer at a time is how SQLite works; PostgreSQL keeps this lock until the transaction ends.
+pub const LOCK_ORDER: Pair = Pair { sqlite: "SELECT 1", postgres: HOLD_DESK };
+/// PostgreSQL: nobody numbers events until the transaction ends.
+pub const HOLD_DESK: &str = "SELECT pg_advisory_xact_lock(7310579)";
+pub const HEAD: &str = "SELECT log_id, size, logged_at, kept_from FROM audit_head";
+pub const FIRST_HEAD: &str =
+    "INSERT INTO audit_head (one, log_id, size, logged_at, kept_from) VALUES (1, $1, 0, $2, 0)";
+pub const MOVE_HEAD: &str = "UPDATE audit_head SET size = $1, logged_at = $2";
+
+pub const KNOWN_IDS: Pair = Pair {
+    sqlite: "SELECT id, organization_id, sequence FROM audit_event WHERE id IN (SELECT unhex(value) FROM json_each($1))",
+    postgres: "SELECT id, organization_id, sequence FROM audit_event
+        WHERE id = ANY (ARRAY(SELECT value::uuid FROM jsonb_array_elements_text($1)))",
+};
+
+/// A partition that covers the month; bounds are told in UTC or not, the instants are the same.
+pub const PARTITION_AT: &str = r"SELECT count(*) AS value FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid
+    CROSS JOIN LATERAL (SELECT coalesce(pg_get_expr(c.relpartbound, c.oid), '') AS text) b
+    WHERE h.inhparent = 'audit_event'::regclass AND NOT h.inhdetachpending
+      AND (regexp_match(b.text, 'FROM \(''([^'']+)''\)'))[1]::timestamptz <= $1
+      AND (regexp_match(b.text, 'TO \(''([^'']+)''\)'))[1]::timestamptz >= $2";
+
+macro_rules! columns {
+    () => {
+        "INSERT INTO audit_event (sequence, logged_at, occurred_at, id, organization_id, success, event_type, action,
+            actor_type, actor_id, actor_name, resource_type, resource_id, resource_name, error_message, ip_address, user_agent,
+            request_id, details, actor_seal, object_seal) "
     };
 }
 
-/// SQLite compares place by place: everything that is asked for stands at the same place, in arrays as well.
-pub const LIST: Pair = Pair {
-    sqlite: list!(
-        "NOT EXISTS (SELECT 1 FROM json_tree($11) w WHERE NOT EXISTS
-            (SELECT 1 FROM json_tree(e.details) d WHERE d.fullkey = w.fullkey AND d.type = w.type AND d.atom IS w.atom))"
+/// Rows of an event's fields in the order of the columns; ids and seals as hex, instants as microseconds.
+pub const INSERT_EVENTS: Pair = Pair {
+    sqlite: concat!(
+        columns!(),
+        "SELECT value ->> 0, value ->> 1, value ->> 2, unhex(value ->> 3), unhex(value ->> 4), value ->> 5, value ->> 6,
+            value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13, value ->> 14,
+            value ->> 15, value ->> 16, value ->> 17, value -> 18, unhex(value ->> 19), unhex(value ->> 20) FROM json_each($1)"
     ),
-    postgres: list!("details @> $11"),
+    postgres: concat!(
+        columns!(),
+        "SELECT (value ->> 0)::bigint, to_timestamp(0) + (value ->> 1)::bigint * interval '1 microsecond',
+            to_timestamp(0) + (value ->> 2)::bigint * interval '1 microsecond', (value ->> 3)::uuid, (value ->> 4)::uuid,
+            (value ->> 5)::boolean, value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12,
+            value ->> 13, value ->> 14, value ->> 15, value ->> 16, value ->> 17, value -> 18, decode(value ->> 19, 'hex'),
+            decode(value ->> 20, 'hex') FROM jsonb_array_elements($1)"
+    ),
 };
 
-pub const LIST_OF_PERSON: &str = "SELECT * FROM audit_event WHERE (actor_id = $1 OR resource_id = $1)
-      AND ($2 IS NULL OR event_type = $2) AND (logged_at, id) < ($3, $4) ORDER BY logged_at DESC, id DESC LIMIT $5";
+/// Tiles of `[[level, place], …]`.
+pub const TILES: Pair = Pair {
+    sqlite: "SELECT t.level, t.place, t.hashes FROM json_each($1) w
+        CROSS JOIN audit_tile t WHERE t.level = w.value ->> 0 AND t.place = w.value ->> 1",
+    postgres: "SELECT t.level, t.place, t.hashes FROM jsonb_array_elements($1) w
+        JOIN audit_tile t ON t.level = (w.value ->> 0)::bigint AND t.place = (w.value ->> 1)::bigint",
+};
+/// `[[level, place, hashes as hex], …]`.
+pub const WRITE_TILES: Pair = Pair {
+    sqlite: "INSERT INTO audit_tile (level, place, hashes)
+        SELECT value ->> 0, value ->> 1, unhex(value ->> 2) FROM json_each($1) WHERE true
+        ON CONFLICT (level, place) DO UPDATE SET hashes = excluded.hashes",
+    postgres: "INSERT INTO audit_tile (level, place, hashes)
+        SELECT (value ->> 0)::bigint, (value ->> 1)::bigint, decode(value ->> 2, 'hex') FROM jsonb_array_elements($1)
+        ON CONFLICT (level, place) DO UPDATE SET hashes = excluded.hashes",
+};
 
-pub const GET: &str = "SELECT * FROM audit_event WHERE id = $1";
+/// `[[organization, span, start, type, action, outcome, events], …]`.
+pub const ADD_COUNTS: Pair = Pair {
+    sqlite: "INSERT INTO audit_count (organization_id, span, starts_at, event_type, action, success, events)
+        SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6
+        FROM json_each($1) WHERE true ON CONFLICT (organization_id, span, starts_at, event_type, action, success)
+        DO UPDATE SET events = audit_count.events + excluded.events",
+    postgres: "INSERT INTO audit_count (organization_id, span, starts_at, event_type, action, success, events)
+        SELECT (value ->> 0)::uuid, value ->> 1, to_timestamp(0) + (value ->> 2)::bigint * interval '1 microsecond',
+            value ->> 3, value ->> 4, (value ->> 5)::boolean, (value ->> 6)::bigint
+        FROM jsonb_array_elements($1) ON CONFLICT (organization_id, span, starts_at, event_type, action, success)
+        DO UPDATE SET events = audit_count.events + excluded.events",
+};
+/// `[[organization, month, kind, id, events, failures], …]`.
+pub const ADD_ACTORS: Pair = Pair {
+    sqlite: "INSERT INTO audit_actor (organization_id, starts_at, actor_type, actor_id, events, failures)
+        SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5
+        FROM json_each($1) WHERE true ON CONFLICT (organization_id, starts_at, actor_type, actor_id)
+        DO UPDATE SET events = audit_actor.events + excluded.events, failures = audit_actor.failures + excluded.failures",
+    postgres: "INSERT INTO audit_actor (organization_id, starts_at, actor_type, actor_id, events, failures)
+        SELECT (value ->> 0)::uuid, to_timestamp(0) + (value ->> 1)::bigint * interval '1 microsecond', value ->> 2, value ->> 3,
+            (value ->> 4)::bigint, (value ->> 5)::bigint
+        FROM jsonb_array_elements($1) ON CONFLICT (organization_id, starts_at, actor_type, actor_id)
+        DO UPDATE SET events = audit_actor.events + excluded.events, failures = audit_actor.failures + excluded.failures",
+};
+/// `[[start, first sequence], …]`.
+pub const ADD_HOURS: Pair = Pair {
+    sqlite: "INSERT INTO audit_hour (starts_at, first_sequence) SELECT value ->> 0, value ->> 1 FROM json_each($1) WHERE true
+        ON CONFLICT (starts_at) DO NOTHING",
+    postgres: "INSERT INTO audit_hour (starts_at, first_sequence)
+        SELECT to_timestamp(0) + (value ->> 0)::bigint * interval '1 microsecond', (value ->> 1)::bigint
+        FROM jsonb_array_elements($1) ON CONFLICT (starts_at) DO NOTHING",
+};
+pub const DISTINCT: &str =
+    "SELECT actors AS value FROM audit_distinct WHERE organization_id = $1 AND starts_at >= $2 AND starts_at <= $3";
+pub const DISTINCTS: &str = "SELECT starts_at, actors FROM audit_distinct
+    WHERE organization_id = $1 AND starts_at >= $2 AND starts_at < $3";
+pub const WRITE_DISTINCT: &str = "INSERT INTO audit_distinct (organization_id, starts_at, actors) VALUES ($1, $2, $3)
+    ON CONFLICT (organization_id, starts_at) DO UPDATE SET actors = excluded.actors";
+pub const COUNTS: &str = "SELECT starts_at, event_type, action, success, events FROM audit_count
+    WHERE organization_id = $1 AND span = $2 AND starts_at >= $3 AND starts_at < $4
+    ORDER BY starts_at, event_type, action, success";
+pub const OWN_COUNTS: &str = "SELECT $3 AS starts_at, event_type, action, success, count(*) AS events FROM audit_event
+    WHERE organization_id = $1 AND actor_id = $2 AND logged_at >= $3 AND logged_at < $4
+    GROUP BY event_type, action, success ORDER BY event_type, action, success";
+pub const TOP_ACTORS: &str = "SELECT actor_type, actor_id, events, failures FROM audit_actor
+    WHERE organization_id = $1 AND starts_at = $2 ORDER BY events DESC, actor_id LIMIT $3";
 
-pub const TAKE: &str = "INSERT INTO audit_event (id, event_type, action, actor_type, actor_id, actor_name,
-    resource_type, resource_id, resource_name, success, error_message, details, ip_address, user_agent,
-    organization_id, request_id, occurred_at, logged_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) ON CONFLICT (id) DO NOTHING";
-pub const AWAIT_NUMBER: &str = "INSERT INTO audit_outbox (event_id, logged_at, place) VALUES ($1, $2, $3)";
+/// Parts of a search.
+pub const LIST: &str = "SELECT e.* FROM audit_event e";
+pub const BEFORE: &str = " WHERE e.sequence < {}";
+pub const FROM_PLACE: &str = " WHERE e.sequence >= {}";
+pub const OF_PERSON: &str = " AND (e.actor_id = {} OR e.resource_id = {})";
+pub const OF_ORGANIZATION: &str = " AND e.organization_id = {}";
+pub const OF_TYPE: &str = " AND e.event_type = {}";
+pub const OF_ACTION: &str = " AND e.action = {}";
+pub const OF_ACTOR: &str = " AND e.actor_id = {}";
+pub const OF_RESOURCE: &str = " AND e.resource_id = {}";
+pub const OF_OUTCOME: &str = " AND e.success = {}";
+/// The hours tell where to begin; the months, which partitions.
+pub const SINCE: &str = " AND e.logged_at >= {} AND e.sequence >= coalesce(
+    (SELECT first_sequence FROM audit_hour WHERE starts_at <= {} ORDER BY starts_at DESC LIMIT 1), 0)";
+pub const UNTIL: &str = " AND e.logged_at < {} AND e.sequence < coalesce(
+    (SELECT first_sequence FROM audit_hour WHERE starts_at >= {} ORDER BY starts_at LIMIT 1), 9223372036854775807)";
+pub const FROM_ADDRESS: &str = " AND e.ip_address = {}";
+pub const WITH_TEXT: &str = " AND (lower(e.action) LIKE {} ESCAPE '\\' OR lower(e.actor_id) LIKE {} ESCAPE '\\'
+    OR lower(e.actor_name) LIKE {} ESCAPE '\\' OR lower(e.resource_id) LIKE {} ESCAPE '\\'
+    OR lower(e.resource_name) LIKE {} ESCAPE '\\' OR lower(e.error_message) LIKE {} ESCAPE '\\')";
+/// SQLite compares place by place: everything that is asked for stands at the same place, in arrays as well.
+pub const CONTAINS: Pair = Pair {
+    sqlite: " AND NOT EXISTS (SELECT 1 FROM json_tree({}) w WHERE NOT EXISTS
+        (SELECT 1 FROM json_tree(e.details) d WHERE d.fullkey = w.fullkey AND d.type = w.type AND d.atom IS w.atom))",
+    postgres: " AND e.details @> {}",
+};
+pub const NEWEST_FIRST: &str = " ORDER BY e.sequence DESC LIMIT {}";
+pub const OLDEST_FIRST: &str = " ORDER BY e.sequence LIMIT {}";
 
-/// One writer at a time is how SQLite works; PostgreSQL keeps this lock until the transaction ends.
-pub const LOCK_ORDER: Pair = Pair { sqlite: "SELECT 1", postgres: "SELECT pg_advisory_xact_lock(7310579)" };
-pub const LAST_SEQUENCE: &str = "SELECT coalesce(max(sequence), -1) AS value FROM audit_leaf";
-pub const WAITING: &str = "SELECT e.* FROM audit_outbox o JOIN audit_event e ON e.id = o.event_id
-    ORDER BY o.logged_at, o.place, o.event_id LIMIT $1";
-pub const INSERT_LEAF: &str = "INSERT INTO audit_leaf (sequence, event_id, hash) VALUES ($1, $2, $3)";
-pub const DELETE_WAITING: &str = "DELETE FROM audit_outbox WHERE event_id = $1";
-pub const SEQUENCE_OF: &str = "SELECT sequence AS value FROM audit_leaf WHERE event_id = $1";
-
-pub const LEAVES: &str =
-    "SELECT sequence, event_id, hash FROM audit_leaf WHERE sequence >= $1 ORDER BY sequence LIMIT $2";
-pub const EVENTS_OF_LEAVES: &str = "SELECT e.* FROM audit_leaf l JOIN audit_event e ON e.id = l.event_id
-    WHERE l.sequence >= $1 AND l.sequence <= $2";
-pub const UNNUMBERED: &str = "SELECT e.id AS value FROM audit_event e
-    WHERE NOT EXISTS (SELECT 1 FROM audit_leaf l WHERE l.event_id = e.id)
-      AND NOT EXISTS (SELECT 1 FROM audit_outbox o WHERE o.event_id = e.id) ORDER BY e.logged_at, e.id LIMIT 1";
+pub const GET: &str = "SELECT e.* FROM audit_event e WHERE id = $1 ORDER BY sequence";
+pub const EVENTS_FROM: &str = "SELECT e.* FROM audit_event e WHERE sequence >= $1 AND sequence < $2 ORDER BY sequence";
+pub const ROWS_BESIDE: &str =
+    "SELECT id AS value FROM audit_event WHERE sequence < 0 OR sequence >= $1 ORDER BY sequence LIMIT 1";

@@ -1,20 +1,17 @@
-//! Whether every event still says what it said when it was numbered. Finds what was altered, taken out or put in; that the end
-//! of the book was cut off together with its numbers, only a signed head told to others could show.
+//! Whether the book is whole: every event is hashed again, the tree is built again, and both are compared with what is stored and
+//! with the roots that were signed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use keyward_core::id::{self, Id};
+use keyward_core::tree::{Growth, Hash, TILE_WIDTH, Tile};
 
-use super::{Audit, EventRow, sql as statements};
-use crate::db::{row, sql};
+use super::{Audit, EventRow, sql as statements, tiles};
+use crate::db::sql;
 use crate::error::Result;
 
-/// Events that are compared at a time.
-const BATCH: i64 = 1_000;
-
-row! {
-    struct LeafRow { sequence: i64, event_id: Id<id::Event>, hash: Vec<u8> }
-}
+/// Events that are compared at a time: whole tiles.
+const BATCH: u64 = 16 * TILE_WIDTH;
 
 /// The first place at which the book is not whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,49 +19,144 @@ pub enum Fault {
     /// The event says something else than when it was numbered.
     Altered { sequence: i64, event: Id<id::Event> },
     /// The event is gone, its number is there.
-    Missing { sequence: i64, event: Id<id::Event> },
-    /// No event has this number, later ones have theirs.
-    Gap { sequence: i64 },
-    /// The event came in beside the book: it has no number and awaits none.
-    Unnumbered { event: Id<id::Event> },
+    Missing { sequence: i64 },
+    /// The event came in beside the book.
+    Beside { event: Id<id::Event> },
+    /// Hashes of these events were altered, and perhaps the events with them.
+    Hashes { from: u64, to: u64 },
+    /// The book of this size was signed with another root.
+    Root { size: u64 },
+    /// A book of this size was signed; it is shorter now.
+    Truncated { size: u64, signed: u64 },
 }
 
 impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Altered { sequence, event } => write!(f, "event {sequence} ({event}) was altered"),
-            Self::Missing { sequence, event } => write!(f, "event {sequence} ({event}) is missing"),
-            Self::Gap { sequence } => write!(f, "number {sequence} is missing"),
-            Self::Unnumbered { event } => write!(f, "event {event} was put in beside the book"),
+            Self::Missing { sequence } => write!(f, "event {sequence} is missing"),
+            Self::Beside { event } => write!(f, "event {event} was put in beside the book"),
+            Self::Hashes { from, to } => write!(f, "hashes of the events {from} to {} were altered", to - 1),
+            Self::Root { size } => write!(f, "the first {size} events are not those that were signed"),
+            Self::Truncated { size, signed } => write!(f, "{signed} events were signed, {size} are left"),
         }
     }
 }
 
+/// What a comparison found.
+#[derive(Debug, Clone)]
+pub struct Findings {
+    /// Events that were compared.
+    pub compared: u64,
+    /// Events of which a part was erased; their commitments are there.
+    pub erased: u64,
+    /// Events that were retired; their hashes are there.
+    pub retired: u64,
+    pub fault: Option<Fault>,
+}
+
 impl Audit {
-    /// Compares every event with the hash that was taken of it; `progress` is told how many were compared. Answers how many
-    /// are numbered and the first fault.
-    pub async fn verify(&self, mut progress: impl FnMut(i64)) -> Result<(i64, Option<Fault>)> {
-        let mut next = 0;
-        loop {
-            let leaves: Vec<LeafRow> = sql(statements::LEAVES).bind(next).bind(BATCH).all(&self.ground.db).await?;
-            let Some(last) = leaves.last().map(|leaf| leaf.sequence) else { break };
-            let rows: Vec<EventRow> =
-                sql(statements::EVENTS_OF_LEAVES).bind(next).bind(last).all(&self.ground.db).await?;
-            let events: HashMap<Id<id::Event>, EventRow> = rows.into_iter().map(|row| (row.id, row)).collect();
-            for LeafRow { sequence, event_id: event, hash } in leaves {
-                let fault = match events.get(&event) {
-                    _ if sequence != next => Some(Fault::Gap { sequence: next }),
-                    None => Some(Fault::Missing { sequence, event }),
-                    Some(row) => (row.leaf_hash().as_slice() != hash).then_some(Fault::Altered { sequence, event }),
-                };
-                if fault.is_some() {
-                    return Ok((next, fault));
-                }
-                next += 1;
+    /// Compares every event with its leaf and the tree with the signed roots by size; `progress` is told how far it is.
+    pub async fn verify(&self, signed: &BTreeMap<u64, Hash>, mut progress: impl FnMut(u64, u64)) -> Result<Findings> {
+        let mut findings = Findings { compared: 0, erased: 0, retired: 0, fault: None };
+        let (size, kept_from, log) = match self.head().await? {
+            Some(head) => (head.size as u64, head.kept_from as u64, head.log_id),
+            None => (0, 0, uuid::Uuid::nil()),
+        };
+        let mut growth = Growth::default();
+        while growth.size() < size {
+            let from = growth.size();
+            let next_signed = signed.range(from + 1..).next().map_or(u64::MAX, |(size, _)| *size);
+            let to = (from / BATCH + 1).saturating_mul(BATCH).min(size).min(next_signed);
+            let stored = self.leaves(from, to).await?;
+            let hashes = match to <= kept_from {
+                true => stored.iter().map_while(|hash| *hash).collect(),
+                false => match self.compare(log, from.max(kept_from), to, from, &stored, &mut findings).await? {
+                    Ok(hashes) => hashes,
+                    Err(fault) => return Ok(Findings { fault: Some(fault), ..findings }),
+                },
+            };
+            if (hashes.len() as u64) < to - from {
+                return Ok(Findings { fault: Some(Fault::Hashes { from, to }), ..findings });
             }
-            progress(next);
+            let whole = growth.extend(hashes).into_iter().filter(|(tile, _)| tile.level > 0).collect();
+            if let Some(fault) = self.compare_tiles(whole, size).await? {
+                return Ok(Findings { fault: Some(fault), ..findings });
+            }
+            if signed.get(&to).is_some_and(|root| *root != growth.root()) {
+                return Ok(Findings { fault: Some(Fault::Root { size: to }), ..findings });
+            }
+            progress(to, size);
         }
-        let beside: Option<(Id<id::Event>,)> = sql(statements::UNNUMBERED).optional(&self.ground.db).await?;
-        Ok((next, beside.map(|(event,)| Fault::Unnumbered { event })))
+        findings.retired = kept_from;
+        let beside: Option<(Id<id::Event>,)> =
+            sql(statements::ROWS_BESIDE).bind(size as i64).optional(&self.ground.db).await?;
+        findings.fault = beside.map(|(event,)| Fault::Beside { event });
+        if let Some((signed, _)) = signed.range(size + 1..).next_back()
+            && findings.fault.is_none()
+        {
+            findings.fault = Some(Fault::Truncated { size, signed: *signed });
+        }
+        Ok(findings)
+    }
+
+    /// The stored leaf hashes of a range that begins and ends in whole batches or at the ends of the book.
+    async fn leaves(&self, from: u64, to: u64) -> Result<Vec<Option<Hash>>> {
+        let wanted: Vec<Tile> =
+            (from / TILE_WIDTH..=(to - 1) / TILE_WIDTH).map(|index| Tile { level: 0, index }).collect();
+        let stored = tiles::read(&self.ground.db, &wanted, statements::TILES.on(&self.ground.db)).await?;
+        let hash = |leaf: u64| {
+            stored.get(&Tile { level: 0, index: leaf / TILE_WIDTH })?.get((leaf % TILE_WIDTH) as usize).copied()
+        };
+        Ok((from..to).map(hash).collect())
+    }
+
+    /// Hashes the events of a range again; the first that is not as its leaf was is the fault.
+    async fn compare(
+        &self,
+        log: uuid::Uuid,
+        from: u64,
+        to: u64,
+        first: u64,
+        stored: &[Option<Hash>],
+        findings: &mut Findings,
+    ) -> Result<std::result::Result<Vec<Hash>, Fault>> {
+        let select = sql(statements::EVENTS_FROM).bind(from as i64).bind(to as i64);
+        let rows: Vec<EventRow> = select.all(&self.ground.db).await?;
+        let mut hashes: Vec<Hash> = stored.iter().take((from - first) as usize).map_while(|hash| *hash).collect();
+        let mut rows = rows.into_iter();
+        for sequence in from as i64..to as i64 {
+            let Some(row) = rows.next().filter(|row| row.sequence == sequence) else {
+                return Ok(Err(Fault::Missing { sequence }));
+            };
+            let hash = row.leaf_hash(log);
+            match (hash, stored[(sequence as u64 - first) as usize]) {
+                (Some(hash), Some(leaf)) if hash == leaf => hashes.push(hash),
+                (_, None) => return Ok(Err(Fault::Hashes { from: sequence as u64, to: sequence as u64 + 1 })),
+                _ => return Ok(Err(Fault::Altered { sequence, event: row.id })),
+            }
+            findings.compared += 1;
+            findings.erased += u64::from(row.actor_seal.len() == 32 || row.object_seal.len() == 32);
+        }
+        Ok(Ok(hashes))
+    }
+
+    /// Whether the tiles above the leaves are those that the events make. Tiles that still grow may hold more by now.
+    async fn compare_tiles(&self, built: HashMap<Tile, Vec<Hash>>, size: u64) -> Result<Option<Fault>> {
+        if built.is_empty() {
+            return Ok(None);
+        }
+        let wanted: Vec<Tile> = built.keys().copied().collect();
+        let stored = tiles::read(&self.ground.db, &wanted, statements::TILES.on(&self.ground.db)).await?;
+        for (tile, hashes) in built {
+            let known = stored.get(&tile).map(Vec::as_slice).unwrap_or_default();
+            let differs = |(place, hash): (usize, &Hash)| (known.get(place) != Some(hash)).then_some(place as u64);
+            if let Some(place) = hashes.iter().enumerate().find_map(differs) {
+                let leaves = TILE_WIDTH.pow(u32::from(tile.level));
+                let from = (tile.index * TILE_WIDTH + place) * leaves;
+                return Ok(Some(Fault::Hashes { from, to: (from + leaves).min(size) }));
+            }
+        }
+        Ok(None)
     }
 }

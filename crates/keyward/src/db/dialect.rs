@@ -15,6 +15,11 @@ impl Pair {
         sql(if db.is_postgres() { self.postgres } else { self.sqlite })
     }
 
+    /// A part of a statement.
+    pub fn text(self, db: &Db) -> &'static str {
+        if db.is_postgres() { self.postgres } else { self.sqlite }
+    }
+
     pub fn within(self, tx: &Tx) -> Sql {
         sql(if matches!(tx, Tx::Postgres(_)) { self.postgres } else { self.sqlite })
     }

@@ -20,7 +20,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 pub(crate) use row::row;
 pub use row::{FromRow, Row};
 pub use session::{Copied, Ddl, Session, ddl};
-pub use sql::{On, Sql, sql};
+pub use sql::{On, Parts, Sql, parts, sql};
 pub use value::{Bind, FromValue, Json, Kind, Value};
 
 /// What went wrong at the database, told apart as far as callers act on it.

@@ -8,7 +8,7 @@ use keyward_core::time::Timestamp;
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
-use super::{Db, DbError, FromRow, Row};
+use super::{Db, DbError, FromRow, Row, Tx};
 
 /// Dropped, the connection is closed, and with it every lock and setting of the session.
 pub enum Session {
@@ -72,6 +72,13 @@ impl Ddl {
         self
     }
 
+    /// A table like the parent, with its indexes, then attached for the instants from one up to another. Two statements.
+    pub fn partition(self, parent: &str, name: &str, from: Timestamp, to: Timestamp) -> Self {
+        let table = self.then("CREATE TABLE ").name(name).then(" (LIKE ").name(parent).then(" INCLUDING ALL); ");
+        let attach = table.then("ALTER TABLE ").name(parent).then(" ATTACH PARTITION ").name(name);
+        attach.then(" FOR VALUES FROM (").instant(from).then(") TO (").instant(to).then(")")
+    }
+
     /// An instant as a literal in UTC.
     pub fn instant(mut self, at: Timestamp) -> Self {
         self.0.push_str(&format!("'{at}'"));
@@ -113,6 +120,20 @@ impl Ddl {
             Session::Postgres(connection) => Row::Postgres(sqlx::query(text).fetch_one(connection).await?),
         };
         T::from_row(&row)
+    }
+
+    /// Runs it as a part of a transaction.
+    pub async fn within(&self, tx: &mut Tx) -> Result<(), DbError> {
+        let statement = sqlx::raw_sql(AssertSqlSafe(self.0.clone()));
+        match tx {
+            Tx::Sqlite(tx) => {
+                tx.execute(statement).await?;
+            }
+            Tx::Postgres(tx) => {
+                tx.execute(statement).await?;
+            }
+        }
+        Ok(())
     }
 
     pub async fn run(&self, session: &mut Session) -> Result<(), DbError> {

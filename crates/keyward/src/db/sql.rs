@@ -2,7 +2,7 @@
 
 use sqlx::postgres::PgArguments;
 use sqlx::sqlite::SqliteArguments;
-use sqlx::{Postgres, Sqlite, query_with};
+use sqlx::{AssertSqlSafe, Postgres, SqlSafeStr, SqlStr, Sqlite, query_with};
 
 use super::row::{FromRow, Row};
 use super::value::{Bind, Value, bind_postgres, bind_sqlite};
@@ -47,13 +47,51 @@ impl<'a> From<&'a mut Session> for On<'a> {
 /// A statement and the values of its placeholders, in order.
 #[must_use]
 pub struct Sql {
-    text: &'static str,
+    text: SqlStr,
     values: Vec<Value>,
 }
 
 /// A statement; its text is always a constant of a `sql.rs`.
 pub fn sql(text: &'static str) -> Sql {
-    Sql { text, values: Vec::new() }
+    Sql { text: text.into_sql_str(), values: Vec::new() }
+}
+
+/// A statement that is joined from constants of a `sql.rs`, so that each way of asking has its own plan. In a part, `{}` stands for
+/// the part's value, as often as it is there.
+#[must_use]
+pub struct Parts {
+    text: String,
+    values: Vec<Value>,
+}
+
+/// Begins a statement.
+pub fn parts(text: &'static str) -> Parts {
+    Parts { text: text.to_owned(), values: Vec::new() }
+}
+
+impl Parts {
+    pub fn then(mut self, part: &'static str) -> Self {
+        self.text.push_str(part);
+        self
+    }
+
+    pub fn with(mut self, part: &'static str, value: impl Bind) -> Self {
+        self.values.push(value.into_value());
+        self.text.push_str(&part.replace("{}", &format!("${}", self.values.len())));
+        self
+    }
+
+    /// The part, if there is a value for it.
+    pub fn when(self, part: &'static str, value: Option<impl Bind>) -> Self {
+        match value {
+            Some(value) => self.with(part, value),
+            None => self,
+        }
+    }
+
+    pub fn end(self) -> Sql {
+        Sql { text: AssertSqlSafe(self.text).into_sql_str(), values: self.values }
+    }
 }
 
 /// Writes `$body` six times: for a pool, a transaction and a session of either database. In it, `$query` is the statement with
@@ -62,32 +100,33 @@ macro_rules! on {
     ($on:expr, $pool:ident, $sql:expr, |$query:ident, $target:ident, $row:ident| $body:expr) => {
         match $on {
             On::Db(Db::Sqlite { $pool: pool, .. }) => {
-                let ($query, $target, $row) = (query_with::<Sqlite, _>($sql.text, $sql.sqlite()?), pool, Row::Sqlite);
+                let ($query, $target, $row) =
+                    (query_with::<Sqlite, _>($sql.text.clone(), $sql.sqlite()?), pool, Row::Sqlite);
                 $body
             }
             On::Tx(Tx::Sqlite(tx)) => {
                 let ($query, $target, $row) =
-                    (query_with::<Sqlite, _>($sql.text, $sql.sqlite()?), &mut **tx, Row::Sqlite);
+                    (query_with::<Sqlite, _>($sql.text.clone(), $sql.sqlite()?), &mut **tx, Row::Sqlite);
                 $body
             }
             On::Session(Session::Sqlite(connection)) => {
                 let ($query, $target, $row) =
-                    (query_with::<Sqlite, _>($sql.text, $sql.sqlite()?), &mut **connection, Row::Sqlite);
+                    (query_with::<Sqlite, _>($sql.text.clone(), $sql.sqlite()?), &mut **connection, Row::Sqlite);
                 $body
             }
             On::Session(Session::Postgres(connection)) => {
                 let ($query, $target, $row) =
-                    (query_with::<Postgres, _>($sql.text, $sql.postgres()?), &mut *connection, Row::Postgres);
+                    (query_with::<Postgres, _>($sql.text.clone(), $sql.postgres()?), &mut *connection, Row::Postgres);
                 $body
             }
             On::Db(Db::Postgres(pool)) => {
                 let ($query, $target, $row) =
-                    (query_with::<Postgres, _>($sql.text, $sql.postgres()?), pool, Row::Postgres);
+                    (query_with::<Postgres, _>($sql.text.clone(), $sql.postgres()?), pool, Row::Postgres);
                 $body
             }
             On::Tx(Tx::Postgres(tx)) => {
                 let ($query, $target, $row) =
-                    (query_with::<Postgres, _>($sql.text, $sql.postgres()?), &mut **tx, Row::Postgres);
+                    (query_with::<Postgres, _>($sql.text.clone(), $sql.postgres()?), &mut **tx, Row::Postgres);
                 $body
             }
         }
@@ -113,8 +152,8 @@ impl Sql {
 
     /// The one row that is known to exist.
     pub async fn one<'a, T: FromRow>(self, on: impl Into<On<'a>>) -> Result<T, DbError> {
-        let text = self.text;
-        self.optional(on).await?.ok_or_else(|| DbError::Unreadable(format!("no row from: {text}")))
+        let text = self.text.clone();
+        self.optional(on).await?.ok_or_else(|| DbError::Unreadable(format!("no row from: {}", text.as_str())))
     }
 
     pub async fn all<'a, T: FromRow>(mut self, on: impl Into<On<'a>>) -> Result<Vec<T>, DbError> {

@@ -71,9 +71,9 @@ const START: Duration = Duration::from_secs(1);
 const MAX_TRIES: usize = 100;
 
 impl Limits {
-    pub(crate) fn new(ground: Ground, shared: Option<Shared>) -> Self {
+    pub(crate) fn new(ground: Ground, audit: Audit, shared: Option<Shared>) -> Self {
         Self {
-            audit: Audit { ground: ground.clone() },
+            audit,
             ground,
             counters: Counters::default(),
             shared,

@@ -61,12 +61,14 @@ pub const INDEXES: Pair = Pair { sqlite: INDEXES_SQLITE, postgres: INDEXES_POSTG
 
 /// Tables with their parts; the bounds as the catalog writes them.
 pub const PARTITIONS_POSTGRES: &str = "SELECT c.relname::text AS name, p.relname::text AS parent,
-    pg_get_expr(c.relpartbound, c.oid) AS bounds, greatest(c.reltuples, 0)::bigint AS estimated_rows,
-    pg_relation_size(c.oid) AS bytes, pg_indexes_size(c.oid) AS index_bytes,
+    pg_get_expr(c.relpartbound, c.oid) AS bounds, parts.estimated_rows, parts.bytes, parts.index_bytes,
     coalesce(h.inhdetachpending, false) AS detaching
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_inherits h ON h.inhrelid = c.oid LEFT JOIN pg_class p ON p.oid = h.inhparent
-    WHERE n.nspname = current_schema() AND c.relkind = 'r'
+    CROSS JOIN LATERAL (SELECT sum(greatest(t.reltuples, 0))::bigint AS estimated_rows,
+        sum(pg_relation_size(t.oid))::bigint AS bytes, sum(pg_indexes_size(t.oid))::bigint AS index_bytes FROM pg_class t
+        WHERE t.oid = c.oid OR t.oid IN (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf)) parts
+    WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p')
     ORDER BY p.relname NULLS LAST, c.relname";
 
 pub const PARTITIONS_SQLITE: &str =

@@ -14,7 +14,7 @@ mod refresh;
 mod sql;
 mod sweep;
 pub mod tokens;
-mod vault;
+pub(crate) mod vault;
 
 use std::sync::Arc;
 
@@ -106,6 +106,7 @@ pub struct Sessions {
 
 /// What the sessions are opened with.
 pub(crate) struct Parts {
+    pub audit: Audit,
     pub peppers: Arc<Peppers>,
     pub passwords: Arc<Passwords>,
     pub mailer: Arc<Mailer>,
@@ -115,11 +116,11 @@ pub(crate) struct Parts {
 
 impl Sessions {
     pub(crate) async fn open(ground: Ground, settings: PeopleSettings, parts: Parts) -> Result<Self> {
-        let Parts { peppers, passwords, mailer, metrics, public_url } = parts;
+        let Parts { audit, peppers, passwords, mailer, metrics, public_url } = parts;
         let vault = Vault::new(peppers);
         let tokens = Tokens::open(ground.clone(), vault.clone(), &settings, &public_url).await?;
         Ok(Self {
-            audit: Audit { ground: ground.clone() },
+            audit,
             memory: Memory::default(),
             ground,
             settings,

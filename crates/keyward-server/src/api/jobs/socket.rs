@@ -1,11 +1,10 @@
 //! A job's news over a WebSocket: its status, progress and lines as they come; after its end the socket is closed.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::response::Response;
 use keyward::jobs::{JobNews, Watched};
 use keyward_core::id;
@@ -14,13 +13,9 @@ use serde_json::{Value, json};
 
 use super::JobView;
 use crate::api::caller::{Caller, Target};
+use crate::api::socket::{MOST_BYTES, PING_EVERY, answer, close};
 use crate::app::SharedApp;
 use crate::problem::Problem;
-
-/// So that nothing between takes a quiet socket for a dead one.
-const PING_EVERY: Duration = Duration::from_secs(20);
-/// Largest message from a client, in bytes.
-const MOST_BYTES: usize = 1_024;
 
 pub async fn watch(
     State(app): State<SharedApp>,
@@ -72,19 +67,4 @@ fn tell(news: JobNews) -> Value {
         }
         JobNews::Line(line) => json!({ "type": "log", "at": line.told_at, "message": line.message }),
     }
-}
-
-/// Clients may ask whether we are there, and nothing else.
-fn answer(text: &str) -> Value {
-    let kind = serde_json::from_str::<Value>(text).ok().and_then(|value| value["type"].as_str().map(str::to_owned));
-    match kind.as_deref() {
-        Some("ping") => json!({ "type": "pong" }),
-        _ => {
-            json!({ "type": "error", "code": "malformed_request", "detail": "Only {\"type\":\"ping\"} is understood." })
-        }
-    }
-}
-
-async fn close(mut socket: WebSocket, code: u16, reason: &'static str) {
-    let _ = socket.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await;
 }

@@ -8,6 +8,10 @@ use super::Node;
 impl Node {
     /// The one number that a statement answers, in a column `value`.
     pub async fn tell(&self, statement: &str) -> i64 {
+        if statement.contains("audit_event") {
+            // Events wait for their number before they stand in the book.
+            self.app.keyward.audit.sequence().await.expect("they are numbered");
+        }
         let statement = AssertSqlSafe(statement.to_owned());
         match self.place.database_url() {
             Some(url) => {
@@ -19,6 +23,41 @@ impl Node {
                 sqlx::query_scalar(statement).fetch_one(&mut connection).await.expect("a number")
             }
         }
+    }
+
+    /// Runs statements behind the node's back, as somebody who owns the database can: no trigger keeps them from it.
+    pub async fn tamper_with_the_book(&self, statements: &str) {
+        let untied = match self.place.database_url() {
+            Some(_) => format!("SET session_replication_role = replica; {statements}"),
+            None => {
+                format!(
+                    "DROP TRIGGER IF EXISTS audit_event_is_kept; DROP TRIGGER IF EXISTS audit_event_is_unchanged; {statements}"
+                )
+            }
+        };
+        self.tamper(&untied).await;
+    }
+
+    /// What the database says when it refuses statements.
+    pub async fn refuses(&self, statements: &str) -> String {
+        let statements = AssertSqlSafe(statements.to_owned());
+        let refused = match self.place.database_url() {
+            Some(url) => PgConnection::connect(url)
+                .await
+                .expect("PostgreSQL answers")
+                .execute(sqlx::raw_sql(statements))
+                .await
+                .map(|_| ()),
+            None => self
+                .file()
+                .connect()
+                .await
+                .expect("the file opens")
+                .execute(sqlx::raw_sql(statements))
+                .await
+                .map(|_| ()),
+        };
+        refused.expect_err("it is refused").to_string()
     }
 
     /// Runs statements behind the node's back.
