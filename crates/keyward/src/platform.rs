@@ -85,6 +85,8 @@ impl Keyward {
             jobs: jobs.clone(),
             settings: settings.maintenance.clone(),
             data_dir: settings.database.data_dir.clone(),
+            audit: audit.clone(),
+            needs_witness: !settings.audit.witnesses.is_empty(),
         };
         let parts = Parts {
             audit: audit.clone(),

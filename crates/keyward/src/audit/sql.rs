@@ -151,3 +151,21 @@ pub const GET: &str = "SELECT e.* FROM audit_event e WHERE id = $1 ORDER BY sequ
 pub const EVENTS_FROM: &str = "SELECT e.* FROM audit_event e WHERE sequence >= $1 AND sequence < $2 ORDER BY sequence";
 pub const ROWS_BESIDE: &str =
     "SELECT id AS value FROM audit_event WHERE sequence < 0 OR sequence >= $1 ORDER BY sequence LIMIT 1";
+
+pub const FIRST_SINCE: &str =
+    "SELECT first_sequence AS value FROM audit_hour WHERE starts_at >= $1 ORDER BY starts_at LIMIT 1";
+pub const KEEP_FROM: &str = "UPDATE audit_head SET kept_from = $1 WHERE kept_from < $1";
+/// SQLite only; elsewhere whole months go.
+pub const DELETE_RETIRED: &str = "DELETE FROM audit_event WHERE sequence IN
+    (SELECT sequence FROM audit_event WHERE sequence < $1 ORDER BY sequence LIMIT $2)";
+
+pub const OF_SUBJECT: &str =
+    "SELECT e.* FROM audit_event e WHERE organization_id = $1 AND (actor_id = $2 OR resource_id = $2)
+    ORDER BY sequence LIMIT $3";
+pub const ERASE_ACTOR: &str =
+    "UPDATE audit_event SET actor_id = '', actor_name = NULL, ip_address = NULL, user_agent = NULL,
+    actor_seal = $3 WHERE sequence = $1 AND logged_at = $2";
+pub const ERASE_OBJECT: &str =
+    "UPDATE audit_event SET resource_id = '', resource_name = NULL, error_message = NULL, details = $4,
+    object_seal = $3 WHERE sequence = $1 AND logged_at = $2";
+pub const FORGET_ACTOR: &str = "DELETE FROM audit_actor WHERE organization_id = $1 AND actor_id = $2";
