@@ -11,3 +11,4 @@ pub mod gateway;
 pub mod hot;
 pub mod problem;
 pub mod serve;
+pub mod tls;

@@ -29,5 +29,6 @@ mod security;
 mod settings;
 mod shared_limits;
 mod support;
+mod tls;
 mod usage;
 mod web;

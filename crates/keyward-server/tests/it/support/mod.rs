@@ -8,6 +8,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod redis;
+pub mod tls;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -170,6 +171,8 @@ impl Node {
         let settings = place.settings(change);
         let listeners = Listeners::bind(&settings.server).await.expect("a free port");
         let address = listeners.main.local_addr().expect("an address");
+        let scheme = if listeners.tls.is_some() { "https" } else { "http" };
+        let http = client(&settings.server.tls_certificate_file);
         let keyward = Keyward::open(settings, Clock::Manual(clock.clone())).await.expect("the platform opens");
         let app = Arc::new(App::new(keyward).expect("the settings hold"));
         let (stop, stopped) = oneshot::channel::<()>();
@@ -178,14 +181,14 @@ impl Node {
             serve(served, listeners, async { drop(stopped.await) }).await.expect("the server runs");
         });
         Self {
-            url: format!("http://{address}"),
+            url: format!("{scheme}://{address}"),
             clock,
             service_key: String::new(),
             organization: String::new(),
             user: String::new(),
             app,
             place,
-            http: reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client"),
+            http,
             stop: Some(stop),
             running: Some(running),
         }
@@ -232,6 +235,15 @@ impl Node {
     pub async fn verify(&self, body: Value) -> Answer {
         self.post("/v1/api-keys/verify", body).await
     }
+}
+
+/// Follows no redirect; believes the authority that stands in the file of a node's certificate, if there is one.
+fn client(certificate: &std::path::Path) -> reqwest::Client {
+    let mut client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+    if let Ok(pem) = std::fs::read(certificate) {
+        client = client.tls_certs_only(reqwest::Certificate::from_pem_bundle(&pem).expect("certificates"));
+    }
+    client.build().expect("a client")
 }
 
 /// SHA-256 in hex, as other systems store it.
