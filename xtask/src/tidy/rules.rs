@@ -13,6 +13,7 @@ pub const STEPS: &[&[&str]] = &[
     &["usage"],
     &["keys", "verify"],
     &["reservations", "sessions"],
+    &["oidc"],
     &["tasks"],
     // The whole, as the root exports it.
     &["platform", "Keyward"],

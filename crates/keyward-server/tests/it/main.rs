@@ -19,6 +19,7 @@ mod limits;
 mod metering;
 mod nginx;
 mod nodes;
+mod oidc;
 mod organizations;
 mod people;
 mod peppers;

@@ -1,7 +1,9 @@
 //! A running node, and what tests say to it.
 
 mod database;
+pub mod forger;
 mod http;
+pub mod identity;
 pub mod mail;
 pub mod nginx;
 pub mod postgres;
@@ -145,8 +147,13 @@ impl Node {
 
     /// A first node with its own settings, set up.
     pub async fn start_with(backend: Backend, change: impl FnOnce(&mut Layers)) -> Self {
+        Self::start_at(start_of_time(), backend, change).await
+    }
+
+    /// The same at another time, for what must agree with others about the time.
+    pub async fn start_at(clock: ManualClock, backend: Backend, change: impl FnOnce(&mut Layers)) -> Self {
         let place = Place::new(backend).await;
-        let mut node = Self::open(place, start_of_time(), change).await;
+        let mut node = Self::open(place, clock, change).await;
         let request = SetupRequest { email: "owner@example.com".into(), organization: "Acme".into(), password: None };
         let keyward = &node.app.keyward;
         let issued =
