@@ -25,8 +25,12 @@ pub const ALL: [(HeaderName, HeaderValue); 6] = [
     (header::X_XSS_PROTECTION, fixed("0")),
 ];
 
+/// Where browsers tell what a page's policy has stopped: by the Reporting API, or as older ones do.
+pub const CSP_REPORT: &str = "/v1/security/csp-report";
+
 /// On pages.
-const OF_PAGES: [(HeaderName, HeaderValue); 2] = [
+const OF_PAGES: [(HeaderName, HeaderValue); 3] = [
+    (HeaderName::from_static("reporting-endpoints"), fixed("csp=\"/v1/security/csp-report\"")),
     (HeaderName::from_static("cross-origin-opener-policy"), fixed("same-origin")),
     (
         HeaderName::from_static("permissions-policy"),
@@ -39,7 +43,8 @@ static PAGE_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let hash = BASE64.encode(digest(&SHA256, STYLE.as_bytes()));
     let policy = format!(
         "default-src 'none'; style-src 'sha256-{hash}'; img-src 'self' data:; form-action 'self'; base-uri 'none'; \
-         object-src 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+         object-src 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; report-uri {CSP_REPORT}; \
+         report-to csp"
     );
     HeaderValue::from_str(&policy).expect("a policy is visible ASCII")
 });

@@ -4,6 +4,7 @@ mod audit;
 pub mod auth;
 pub mod caller;
 pub mod cookies;
+mod csp_reports;
 mod database;
 pub mod docs;
 mod invitations;
@@ -52,6 +53,7 @@ pub fn routes() -> Vec<Route> {
         invitations::routes(),
         roles::routes(),
         security::routes(),
+        csp_reports::routes(),
         introspect::routes(),
         probes::routes(),
         docs::routes(),

@@ -28,7 +28,9 @@ pub enum ConfigCommand {
 pub fn run(command: ConfigCommand, json: bool) -> anyhow::Result<()> {
     match command {
         ConfigCommand::Check { settings } => {
-            Tls::read(&settings.settings()?.server)?;
+            let settings = settings.settings()?;
+            Tls::read(&settings.server)?;
+            keyward::oidc::check(&settings)?;
             Ok(())
         }
         ConfigCommand::Show { settings, origin } => {

@@ -210,13 +210,15 @@ async fn i_06_a_provider_within_and_wrong_settings_end_the_start() {
         (within("https://[::1]"), "at a public address"),
         (within("https://localhost"), "at a public address"),
     ] {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
-        command
-            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir", place.folder().to_str().unwrap()])
-            .stdin(Stdio::null())
-            .env_clear();
-        let output = command.envs(settings.iter().copied()).output().unwrap();
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && told.contains(sentence), "{settings:?}: {told}");
+        let data_dir = place.folder();
+        for arguments in
+            [&["serve", "--listen", "127.0.0.1:0", "--data-dir", data_dir.to_str().unwrap()][..], &["config", "check"]]
+        {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+            command.args(arguments).stdin(Stdio::null()).env_clear();
+            let output = command.envs(settings.iter().copied()).output().unwrap();
+            let told = String::from_utf8_lossy(&output.stderr);
+            assert!(!output.status.success() && told.contains(sentence), "{arguments:?} {settings:?}: {told}");
+        }
     }
 }

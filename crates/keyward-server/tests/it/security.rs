@@ -29,6 +29,7 @@ const OPEN: &[&str] = &[
     "/v1/roles",
     "/v1/permissions",
     "/v1/security/headers",
+    "/v1/security/csp-report",
     "/health",
     "/ready",
     "/metrics",

@@ -49,6 +49,7 @@ impl Oidc {
         let known: Option<(Id<id::User>,)> = find.optional(&mut tx).await?;
         tx.commit().await?;
         if let Some((person,)) = known {
+            self.sessions.require_open(person).await?;
             return Ok(person);
         }
         let refused = |why: &str| Err(Refusal::Because(why.to_owned()));
@@ -57,7 +58,10 @@ impl Oidc {
             return refused("the provider does not vouch for an address");
         }
         let person = match self.people.find_by_email(&email).await? {
-            Some(person) => person,
+            Some(person) => {
+                self.sessions.require_open(person).await?;
+                person
+            }
             None if self.settings.create_people => {
                 match self.people.create_provided(context, &email, claims.text("name")).await? {
                     Some(person) => person,
@@ -81,7 +85,7 @@ impl Oidc {
     }
 
     async fn map_roles(&self, context: &Context, person: Id<id::User>, claims: &Claims) -> Result<()> {
-        let Some(given) = rules::apply(&self.rules, claims, &self.settings.groups_claim) else {
+        let Some(given) = rules::apply(&self.checked.rules, claims, &self.settings.groups_claim) else {
             tracing::warn!(%person, "the provider leaves the groups out, because they are too many; roles stay as they are");
             return Ok(());
         };

@@ -30,6 +30,8 @@ pub(super) enum FetchError {
     TooLong(String),
     #[error("{url}: the answer is not what it should be")]
     Unreadable { url: String, source: serde_json::Error },
+    #[error("the provider did not answer a moment ago")]
+    Resting,
     #[error(transparent)]
     Failed(#[from] reqwest::Error),
 }

@@ -16,11 +16,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use hmac::{Hmac, KeyInit, Mac};
 use keyward_core::problem::Code;
 use keyward_core::secret::Secret;
-use keyward_core::time::Timestamp;
+use keyward_core::time::{Clock, Timestamp};
 use sha2::{Digest, Sha256};
 
 use crate::accounts::people::People;
-use crate::config::Settings;
+use crate::config::{OidcSettings, Settings};
 use crate::context::Context;
 use crate::db::{row, sql};
 use crate::error::{Error, Result};
@@ -47,10 +47,15 @@ pub struct Oidc {
     ground: Ground,
     people: People,
     sessions: Arc<Sessions>,
+    checked: Checked,
+    settings: OidcSettings,
+}
+
+/// What is made of the settings.
+struct Checked {
     provider: Provider,
     rules: Vec<Rule>,
     redirect_uri: String,
-    settings: crate::config::OidcSettings,
 }
 
 /// Where a visitor is sent, and what their browser keeps meanwhile.
@@ -100,15 +105,14 @@ impl From<Failure> for Refusal {
     }
 }
 
-impl Oidc {
-    /// `None` where no provider is set. Does not call the provider.
-    pub(crate) fn open(
-        ground: Ground,
-        settings: &Settings,
-        people: People,
-        sessions: Arc<Sessions>,
-    ) -> Result<Option<Self>> {
-        let (public_url, settings) = (settings.server.public_url.trim_end_matches('/'), settings.oidc.clone());
+/// Whether the settings hold, as far as that can be told without the provider.
+pub fn check(settings: &Settings) -> Result<()> {
+    Checked::read(settings, Clock::System).map(drop)
+}
+
+impl Checked {
+    fn read(settings: &Settings, clock: Clock) -> Result<Option<Self>> {
+        let (public_url, settings) = (settings.server.public_url.trim_end_matches('/'), &settings.oidc);
         if settings.issuer.is_empty() {
             return Ok(None);
         }
@@ -120,10 +124,22 @@ impl Oidc {
             return Err(wrong("oidc.issuer needs server.public_url: the provider sends people back there".to_owned()));
         }
         let rules = rules::read(&settings.roles).map_err(|fault| wrong(format!("oidc.roles: {fault}")))?;
-        let provider = Provider::new(settings.clone(), ground.clock.clone());
+        let provider = Provider::new(settings.clone(), clock);
         let provider = provider.map_err(|error| wrong(format!("oidc.issuer: {error}")))?;
-        let redirect_uri = format!("{public_url}{CALLBACK}");
-        Ok(Some(Self { ground, people, sessions, provider, rules, redirect_uri, settings }))
+        Ok(Some(Self { provider, rules, redirect_uri: format!("{public_url}{CALLBACK}") }))
+    }
+}
+
+impl Oidc {
+    /// `None` where no provider is set. Does not call the provider.
+    pub(crate) fn open(
+        ground: Ground,
+        settings: &Settings,
+        people: People,
+        sessions: Arc<Sessions>,
+    ) -> Result<Option<Self>> {
+        let Some(checked) = Checked::read(settings, ground.clock.clone())? else { return Ok(None) };
+        Ok(Some(Self { ground, people, sessions, checked, settings: settings.oidc.clone() }))
     }
 
     /// What a button says that begins the sign-in.
@@ -134,7 +150,7 @@ impl Oidc {
     /// Begins a sign-in. `browser` is what the browser has kept of another one, so that two can go on at the same time.
     pub async fn start(&self, next: Option<&str>, browser: Option<&str>) -> Result<Departure> {
         let next = local_path(next.unwrap_or("/"))?;
-        let metadata = self.provider.metadata().await.map_err(|failure| match failure {
+        let metadata = self.checked.provider.metadata().await.map_err(|failure| match failure {
             Failure::Unreachable(error) => unreachable(error),
             Failure::Refused(why) => unreachable(why),
         })?;
@@ -151,7 +167,7 @@ impl Oidc {
         let query = [
             ("response_type", "code"),
             ("client_id", &self.settings.client_id),
-            ("redirect_uri", &self.redirect_uri),
+            ("redirect_uri", &self.checked.redirect_uri),
             ("scope", &scopes),
             ("state", &state),
             ("nonce", &nonce),
@@ -200,15 +216,15 @@ impl Oidc {
             let told: String = error.chars().filter(char::is_ascii_graphic).take(60).collect();
             return Err(Refusal::Because(format!("the provider says {told}")));
         }
-        let metadata = self.provider.metadata().await?;
+        let metadata = self.checked.provider.metadata().await?;
         let needs_issuer = metadata.authorization_response_iss_parameter_supported;
         if arrival.issuer.map_or(needs_issuer, |issuer| issuer != metadata.issuer) {
             return Err(Refusal::Because("the answer is from another issuer".to_owned()));
         }
         let code = arrival.code.ok_or_else(|| Refusal::Because("the provider gives no code".to_owned()))?;
         let (verifier, nonce) = (derive(browser, state, "verifier"), derive(browser, state, "nonce"));
-        let exchange = Exchange { code, verifier: &verifier, nonce: &nonce, redirect_uri: &self.redirect_uri };
-        Ok(self.provider.exchange(&exchange).await?)
+        let exchange = Exchange { code, verifier: &verifier, nonce: &nonce, redirect_uri: &self.checked.redirect_uri };
+        Ok(self.checked.provider.exchange(&exchange).await?)
     }
 }
 

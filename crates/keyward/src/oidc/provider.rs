@@ -14,6 +14,8 @@ use crate::config::OidcSettings;
 
 const REMEMBER_SECONDS: i64 = 3_600;
 const FETCH_AGAIN_SECONDS: i64 = 30;
+/// How long a provider that did not answer is left alone: visitors must not wait one behind the other for its silence.
+const REST_SECONDS: i64 = 5;
 /// An address, and whether it is the person's own.
 const ADDRESS: [&str; 2] = ["email", "email_verified"];
 
@@ -71,8 +73,54 @@ pub(super) struct Provider {
     settings: OidcSettings,
     clock: Clock,
     fetcher: Fetcher,
-    metadata: Mutex<Option<(Timestamp, Arc<Metadata>)>>,
-    keys: Mutex<Option<(Timestamp, Arc<Vec<Jwk>>)>>,
+    metadata: Remembered<Metadata>,
+    keys: Remembered<Vec<Jwk>>,
+}
+
+/// Something that was fetched. One fetch goes on at a time; who comes meanwhile waits for its outcome.
+struct Remembered<T>(Mutex<Memory<T>>);
+
+struct Memory<T> {
+    read: Option<(Timestamp, Arc<T>)>,
+    failed_at: Option<Timestamp>,
+}
+
+impl<T> Remembered<T> {
+    fn nothing() -> Self {
+        Self(Mutex::new(Memory { read: None, failed_at: None }))
+    }
+
+    /// What was fetched no longer ago than `oldest` seconds.
+    async fn get(
+        &self,
+        now: Timestamp,
+        oldest: i64,
+        fetch: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<Arc<T>, Failure> {
+        let mut memory = self.0.lock().await;
+        if let Some((_, known)) = memory.read.as_ref().filter(|(at, _)| at.plus_seconds(oldest) > now) {
+            return Ok(known.clone());
+        }
+        if memory.failed_at.is_some_and(|at| at.plus_seconds(REST_SECONDS) > now) {
+            return Err(Failure::Unreachable(FetchError::Resting));
+        }
+        match fetch.await {
+            Ok(fetched) => {
+                let fetched = Arc::new(fetched);
+                *memory = Memory { read: Some((now, fetched.clone())), failed_at: None };
+                Ok(fetched)
+            }
+            Err(failure) => {
+                memory.failed_at = Some(now);
+                Err(failure)
+            }
+        }
+    }
+
+    /// What was fetched last, however long ago.
+    async fn last(&self) -> Option<Arc<T>> {
+        self.0.lock().await.read.as_ref().map(|(_, known)| known.clone())
+    }
 }
 
 impl Provider {
@@ -80,31 +128,18 @@ impl Provider {
     pub fn new(settings: OidcSettings, clock: Clock) -> Result<Self, FetchError> {
         let fetcher = Fetcher::new(settings.allow_private_addresses)?;
         fetcher.allowed(&settings.issuer)?;
-        Ok(Self { settings, clock, fetcher, metadata: Mutex::default(), keys: Mutex::default() })
+        Ok(Self { settings, clock, fetcher, metadata: Remembered::nothing(), keys: Remembered::nothing() })
     }
 
     /// What the provider says of itself. Where it does not answer, what it said last.
     pub async fn metadata(&self) -> Result<Arc<Metadata>, Failure> {
-        let now = self.clock.now();
-        let mut known = self.metadata.lock().await;
-        if let Some((_, metadata)) = known.as_ref().filter(|(at, _)| at.plus_seconds(REMEMBER_SECONDS) > now) {
-            return Ok(metadata.clone());
-        }
-        match self.discover().await {
-            Ok(metadata) => {
-                let metadata = Arc::new(metadata);
-                *known = Some((now, metadata.clone()));
-                Ok(metadata)
-            }
-            Err(failure) => match known.as_ref() {
-                Some((_, metadata)) => {
-                    tracing::warn!(
-                        "the identity provider's description could not be read again; the last one stays in use"
-                    );
-                    Ok(metadata.clone())
-                }
-                None => Err(failure),
-            },
+        match self.metadata.get(self.clock.now(), REMEMBER_SECONDS, self.discover()).await {
+            Ok(metadata) => Ok(metadata),
+            Err(failure) => self.metadata.last().await.ok_or(failure).inspect(|_| {
+                tracing::warn!(
+                    "the identity provider's description could not be read again; the last one stays in use"
+                );
+            }),
         }
     }
 
@@ -176,17 +211,12 @@ impl Provider {
 
     /// The provider's keys, none fetched longer ago than so.
     async fn keys(&self, metadata: &Metadata, oldest: i64) -> Result<Arc<Vec<Jwk>>, Failure> {
-        let now = self.clock.now();
-        let mut known = self.keys.lock().await;
-        if let Some((_, keys)) = known.as_ref().filter(|(at, _)| at.plus_seconds(oldest) > now) {
-            return Ok(keys.clone());
-        }
-        let set: KeySet = self.fetcher.get(&metadata.jwks_uri, None).await.map_err(Failure::Unreachable)?;
-        // Keys of other kinds stand there too; one that cannot be read is none of ours.
-        let keys =
-            Arc::new(set.keys.into_iter().filter_map(|key| serde_json::from_value(key).ok()).collect::<Vec<_>>());
-        *known = Some((now, keys.clone()));
-        Ok(keys)
+        let fetch = async {
+            let set: KeySet = self.fetcher.get(&metadata.jwks_uri, None).await.map_err(Failure::Unreachable)?;
+            // Keys of other kinds stand there too; one that cannot be read is none of ours.
+            Ok(set.keys.into_iter().filter_map(|key| serde_json::from_value(key).ok()).collect())
+        };
+        self.keys.get(self.clock.now(), oldest, fetch).await
     }
 
     /// Asks for what the token leaves out: many providers tell address and groups only there (Core 5.3).

@@ -22,7 +22,15 @@ pub(crate) struct Vouched<'a> {
 }
 
 impl Sessions {
-    /// Opens a session, or waits for the second factor. A closed account is refused.
+    /// Refuses somebody whose account is closed.
+    pub(crate) async fn require_open(&self, person: Id<id::User>) -> Result<()> {
+        match self.person(person).await?.disabled_at {
+            Some(_) => Err(Error::new(Code::ProviderRefused, "the account is closed")),
+            None => Ok(()),
+        }
+    }
+
+    /// Opens a session for somebody whose account is open, or waits for the second factor.
     pub(crate) async fn log_in_vouched(
         &self,
         context: &Context,
@@ -30,9 +38,6 @@ impl Sessions {
         vouched: &Vouched<'_>,
     ) -> Result<SignedIn> {
         let person = self.person(vouched.person).await?;
-        if person.disabled_at.is_some() {
-            return Err(Error::new(Code::ProviderRefused, "the account is closed"));
-        }
         let is_trusted = match vouched.device {
             Some(device) => self.is_trusted(device, person.id).await?,
             None => false,

@@ -276,12 +276,16 @@ async fn a_provider_that_refuses_or_is_broken_lets_nobody_in() {
     let start = Answer::of(node.bare(http::Method::GET, "/v1/auth/oidc/start")).await;
     assert_eq!((start.status, start.code(), start.header("retry-after")), (503, "not_ready", "1"), "{start:?}");
     forger.say(|said| (said.broken, said.issuer) = (None, Some("https://evil.example".to_owned())));
+    node.clock.advance_seconds(5);
     assert_eq!(
         Answer::of(node.bare(http::Method::GET, "/v1/auth/oidc/start")).await.status,
         503,
         "it calls itself another"
     );
     forger.say(|said| (said.issuer, said.keys) = (None, vec![key.jwk("one")]));
+    let resting = Answer::of(node.bare(http::Method::GET, "/v1/auth/oidc/start")).await;
+    assert_eq!(resting.status, 503, "it is left alone for a while");
+    node.clock.advance_seconds(5);
     let good = async || with_token(&node, &forger, |claims| key.token(&json!({ "alg": "EdDSA" }), &claims)).await;
     assert_eq!(good().await.status, 302);
 
@@ -321,6 +325,10 @@ async fn a_provider_that_refuses_or_is_broken_lets_nobody_in() {
         forger.say(|said| said.broken = None);
     }
     assert_eq!(good().await.status, 302);
+    // What the provider has said of itself stays in use while it is down.
+    node.clock.advance_seconds(3_600);
+    forger.say(|said| said.broken = Some((503, "down")));
+    assert_eq!(Answer::of(node.bare(http::Method::GET, "/v1/auth/oidc/start")).await.status, 302);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
