@@ -66,6 +66,7 @@ on_both_databases! {
     groups_give_roles_and_take_them_back
     an_account_is_joined_only_by_an_address_that_the_provider_vouches_for
     the_second_factor_is_asked_for_on_the_way
+    sign_ins_of_somebody_new_at_the_same_time_make_one_account
 }
 
 fn verified(email: &str) -> Value {

@@ -83,7 +83,9 @@ impl People {
     ) -> Result<()> {
         let mut change = Change::begin(&self.ground, context).await?;
         let before = self.binding(&mut change, person, place).await?;
-        if before.as_ref().is_some_and(|binding| binding.origin.as_deref() != Some(ORIGIN)) {
+        let is_by_hand = before.as_ref().is_some_and(|binding| binding.origin.as_deref() != Some(ORIGIN));
+        let is_there = before.as_ref().map(|binding| binding.role.as_str()) == role.map(Role::as_str);
+        if is_by_hand || is_there {
             return Ok(());
         }
         if role != Some(Role::Owner) {

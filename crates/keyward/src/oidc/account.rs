@@ -16,6 +16,9 @@ use crate::error::Result;
 use crate::sessions::vouched::Vouched;
 use crate::sessions::{Client, SignedIn, address_of};
 
+/// Sign-ins of somebody new at the same time: each but the first finds, after a try or two, what the first has made.
+const TRIES: usize = 3;
+
 impl Oidc {
     /// Opens a session for whoever the claims name, or waits for the second factor.
     pub(super) async fn let_in(
@@ -26,12 +29,13 @@ impl Oidc {
         claims: &Claims,
     ) -> Result<SignedIn, Refusal> {
         let ours = Context { actor: Actor::system("oidc"), grant: None, ..context.clone() };
-        let person = match self.account(&ours, claims).await {
-            // Two sign-ins of somebody new at the same time: the second finds what the first has made.
-            Err(Refusal::Error(error)) if error.code == Code::AlreadyTaken => self.account(&ours, claims).await?,
-            found => found?,
+        let mut tries = 0..TRIES;
+        let person = loop {
+            match self.settle(&ours, claims).await {
+                Err(Refusal::Error(error)) if error.code == Code::AlreadyTaken && tries.next().is_some() => {}
+                settled => break settled?,
+            }
         };
-        self.map_roles(&ours, person, claims).await?;
         let vouched = Vouched {
             person,
             issuer: &self.settings.issuer,
@@ -39,6 +43,13 @@ impl Oidc {
             device,
         };
         Ok(self.sessions.log_in_vouched(context, client, &vouched).await?)
+    }
+
+    /// The account, with its roles as the provider's groups give them.
+    async fn settle(&self, context: &Context, claims: &Claims) -> Result<Id<id::User>, Refusal> {
+        let person = self.account(context, claims).await?;
+        self.map_roles(context, person, claims).await?;
+        Ok(person)
     }
 
     /// The account of whoever the claims name: joined before, joined now by its address, or made.
@@ -71,8 +82,8 @@ impl Oidc {
             None => return refused("there is no account with this address, and oidc.create_people is off"),
         };
         let mut change = Change::begin(&self.ground, context).await?;
-        let joined = sql(statements::HAS_IDENTITY).bind(issuer).bind(person).optional::<(i64,)>(change.tx()).await?;
-        if joined.is_some() {
+        let anothers = sql(statements::IS_ANOTHERS).bind(issuer).bind(person).bind(subject);
+        if anothers.optional::<(i64,)>(change.tx()).await?.is_some() {
             // The address has another owner at the provider now; the account has not.
             return refused("the account with this address is joined to another subject");
         }

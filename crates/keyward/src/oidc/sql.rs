@@ -11,7 +11,8 @@ pub const USE_IDENTITY: &str = "UPDATE person_identity SET last_used_at = $3
     WHERE issuer = $1 AND subject = $2 RETURNING person_id AS value";
 pub const INSERT_IDENTITY: &str =
     "INSERT INTO person_identity (issuer, subject, person_id, created_at, last_used_at) VALUES ($1, $2, $3, $4, $4)";
-pub const HAS_IDENTITY: &str = "SELECT 1 AS value FROM person_identity WHERE issuer = $1 AND person_id = $2";
+pub const IS_ANOTHERS: &str =
+    "SELECT 1 AS value FROM person_identity WHERE issuer = $1 AND person_id = $2 AND subject <> $3";
 
 pub const ORGANIZATION_BY_SLUG: &str = "SELECT id AS value FROM organization WHERE slug = $1";
 pub const ORGANIZATION_BY_ID: &str = "SELECT id AS value FROM organization WHERE id = $1";

@@ -251,3 +251,20 @@ pub async fn the_second_factor_is_asked_for_on_the_way(backend: Backend) {
     assert_eq!((without.status, without.pointer()), (422, "/login_token"));
     assert!(log_in(&node, "ann@example.com", PASSWORD).await.json["login_token"].is_string());
 }
+
+pub async fn sign_ins_of_somebody_new_at_the_same_time_make_one_account(backend: Backend) {
+    let (node, provider) = started(backend, &["acme:viewer:staff"], true).await;
+    let new = json!({ "email": "new@example.com", "email_verified": true, "groups": ["staff"] });
+    provider.knows("new", new).await;
+    let arrive = async || {
+        let mut browser = Browser::default();
+        let answer = browser.sign_in(&node, &provider, "new").await;
+        assert_eq!(answer.status, 302, "{answer:?}");
+        (id_of(&node, &mut browser).await, roles(&node, &mut browser).await)
+    };
+    let all = futures_util::future::join_all((0..6).map(|_| arrive())).await;
+    assert!(all.iter().all(|one| *one == all[0] && one.1 == ["acme:viewer"]), "{all:?}");
+    for action in ["person_created", "identity_linked", "role_assigned"] {
+        assert_eq!(events(&node, action).await.len(), 1, "{action}");
+    }
+}

@@ -1,5 +1,6 @@
 //! What a provider must not get away with, and what it may: by a provider of our own making.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -188,6 +189,33 @@ async fn s_07_a_token_that_is_wrong_in_one_thing_is_refused() {
         [json!({ "access_token": "x" }), json!({ "id_token": 7 }), json!([]), json!({ "error": "invalid_grant" })]
     {
         assert_refused(&sign_in(&node, &forger, |_, _| tokens).await);
+    }
+    // Each was refused for its own reason.
+    let told = events(&node, "login_failed").await;
+    let told: HashSet<&str> = told.iter().map(|event| event["error_message"].as_str().unwrap()).collect();
+    for why in [
+        "is from another issuer",
+        "is for another client",
+        "is for several clients, and does not say for whom",
+        "was given to another client",
+        "answers another sign-in",
+        "has run out",
+        "does not say when it runs out",
+        "is from the future",
+        "is old",
+        "does not say when it was made",
+        "is not good yet",
+        "names nobody",
+        "algorithm is not allowed",
+        "is signed by a key that the provider does not publish",
+        "signature is wrong",
+        "asks for an extension",
+        "is not a signed JWT",
+        "is too long",
+        "access token is another's",
+        "does not exchange the code",
+    ] {
+        assert!(told.iter().any(|told| told.contains(why)), "{why}: {told:?}");
     }
 }
 
