@@ -3,14 +3,18 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use http::Method;
 use keyward::config::Layers;
+use keyward::jobs::JobKind;
 use keyward_core::access::Role;
 use rustls::version::{TLS12, TLS13};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
+use crate::jobs;
 use crate::people::{PASSWORD, log_in, me, person};
 use crate::support::process::Process;
 use crate::support::tls::{Authority, ask, shown};
@@ -81,6 +85,17 @@ async fn w_08_a_node_speaks_https_from_sign_in_to_verify() {
     assert_eq!((forwarded.status, forwarded.header(HSTS)), (204, YEAR));
     let told = node.get("/v1/security/headers").await.json;
     assert_eq!((&told["https"], &told["headers"][HSTS]), (&json!(true), &json!(YEAR)));
+
+    // A WebSocket goes over the same connection.
+    let job = jobs::start(&node, JobKind::Vacuum, &[]).await;
+    let address = format!("{}/v1/jobs/{job}/events", node.url.replace("https://", "ws://"));
+    let mut request = address.into_client_request().unwrap();
+    request.headers_mut().insert("authorization", format!("Bearer {}", node.service_key).parse().unwrap());
+    let stream = authority.connect(&node.url, &[&TLS13]).await;
+    let (mut socket, answer) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+    assert_eq!(answer.status(), 101);
+    assert!(socket.next().await.unwrap().unwrap().into_text().unwrap().contains("status"));
+    drop(socket);
 
     for (version, name) in [(&TLS13, rustls::ProtocolVersion::TLSv1_3), (&TLS12, rustls::ProtocolVersion::TLSv1_2)] {
         let mut stream = authority.connect(&node.url, &[version]).await;
