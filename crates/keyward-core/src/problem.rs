@@ -39,6 +39,7 @@ codes! {
     Unauthenticated "unauthenticated" 401 "A valid credential is needed" "Send a service key as `Authorization: Bearer …` or `X-Api-Key`. It may be missing, wrong, expired, disabled or revoked.";
     InvalidCredentials "invalid_credentials" 401 "The sign-in was refused" "The e-mail address, the password or the account is not right; which of them is not told.";
     InvalidToken "invalid_token" 401 "The token is not valid" "It is unknown, has run out, was used already, or its session has ended. Sign in again.";
+    ProviderRefused "provider_refused" 401 "The sign-in by the identity provider came to nothing" "The provider's answer was not accepted, or it opens no account here; the audit log says why. Sign in again, or ask an administrator.";
     InvalidCode "invalid_code" 401 "The code is not right" "Send the present code of the authenticator, or a backup code that was not used yet.";
     CodeUsed "code_used" 401 "The code was used already" "Each code is accepted once. Wait for the next one.";
     RefreshReuse "refresh_reuse" 401 "The refresh token was used already" "Somebody may have a copy of it, so its session was ended. Sign in again.";

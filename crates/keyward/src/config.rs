@@ -20,6 +20,7 @@ pub struct Settings {
     pub verify: VerifySettings,
     pub leaks: LeakSettings,
     pub people: PeopleSettings,
+    pub oidc: OidcSettings,
     pub mail: MailSettings,
     pub caller_limits: CallerLimitSettings,
     pub redis: RedisSettings,
@@ -73,12 +74,37 @@ pub struct PeopleSettings {
     pub waiting_hashes: usize,
 }
 
+/// Signing in by an identity provider.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OidcSettings {
+    pub issuer: String,
+    pub client_id: String,
+    pub client_secret: String,
+    pub label: String,
+    pub scopes: Vec<String>,
+    pub create_people: bool,
+    pub groups_claim: String,
+    pub roles: Vec<String>,
+    pub trust_second_factor: bool,
+    pub allow_private_addresses: bool,
+}
+
+impl std::fmt::Debug for OidcSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OidcSettings").field("issuer", &self.issuer).finish_non_exhaustive()
+    }
+}
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServerSettings {
     pub listen: String,
     pub trusted_listen: String,
     pub public_url: String,
+    pub tls_certificate_file: PathBuf,
+    pub tls_key_file: PathBuf,
+    pub hsts_preload: bool,
     pub cors_origins: Vec<String>,
     pub trusted_proxies: Vec<String>,
     pub key_header: String,
@@ -264,8 +290,15 @@ pub struct Layers {
 }
 
 /// Settings whose value is never printed.
-const SECRETS: &[&str] =
-    &["database.url", "redis.url", "mail.smtp_url", "audit.signing_key", "keys.peppers", "keys.import_hmac_keys"];
+const SECRETS: &[&str] = &[
+    "database.url",
+    "redis.url",
+    "mail.smtp_url",
+    "audit.signing_key",
+    "oidc.client_secret",
+    "keys.peppers",
+    "keys.import_hmac_keys",
+];
 
 impl Default for Layers {
     fn default() -> Self {

@@ -19,6 +19,7 @@ pub mod limits;
 mod mail;
 pub mod maintenance;
 pub mod metrics;
+pub mod oidc;
 pub mod page;
 mod platform;
 pub mod proofs;

@@ -23,6 +23,9 @@ pub struct Metrics {
     pub unwritten_uses: Counter,
     pub unmetered: Counter,
     pub failed_logins: Counter,
+    pub csp_reports: Counter,
+    pub tls_reloads: Counter,
+    pub failed_tls_reloads: Counter,
     pub cached_secrets: Gauge,
 }
 
@@ -51,9 +54,25 @@ impl Default for Metrics {
             "Verifications missing in reports: too many were waiting to be written",
         );
         let failed_logins = counter(&mut registry, "failed_logins", "Sign-ins that were refused");
+        let csp_reports = counter(&mut registry, "csp_reports", "Reports of browsers about the policy of our pages");
+        let tls_reloads = counter(&mut registry, "tls_reloads", "New certificates that were taken while running");
+        let failed_tls_reloads =
+            counter(&mut registry, "failed_tls_reloads", "New certificates that could not be used; the old one stayed");
         let cached_secrets = Gauge::default();
         registry.register("cached_secrets", "Secrets held in memory", cached_secrets.clone());
-        Self { registry, outcomes, cache_misses, unjudged, unwritten_uses, unmetered, failed_logins, cached_secrets }
+        Self {
+            registry,
+            outcomes,
+            cache_misses,
+            unjudged,
+            unwritten_uses,
+            unmetered,
+            failed_logins,
+            csp_reports,
+            tls_reloads,
+            failed_tls_reloads,
+            cached_secrets,
+        }
     }
 }
 

@@ -26,6 +26,7 @@ use crate::limits::shared::Shared;
 use crate::mail::Mailer;
 use crate::maintenance::Maintenance;
 use crate::metrics::Metrics;
+use crate::oidc::Oidc;
 use crate::proofs::Proofs;
 use crate::reservations::Reservations;
 use crate::sessions::{Parts, Sessions};
@@ -54,6 +55,8 @@ pub struct Keyward {
     pub jobs: Jobs,
     pub maintenance: Maintenance,
     pub sessions: Arc<Sessions>,
+    /// Absent where no identity provider is set.
+    pub oidc: Option<Oidc>,
     pub metrics: Arc<Metrics>,
     ground: Ground,
 }
@@ -106,10 +109,12 @@ impl Keyward {
         )
         .await?;
         let sessions = Arc::new(Sessions::open(ground.clone(), settings.people.clone(), parts).await?);
+        let people = People { ground: ground.clone(), passwords };
+        let oidc = Oidc::open(ground.clone(), &settings, people.clone(), sessions.clone())?;
         Ok(Self {
             organizations: Organizations { ground: ground.clone() },
             plans,
-            people: People { ground: ground.clone(), passwords },
+            people,
             setup: Setup { ground: ground.clone() },
             keyspaces,
             keys: Keys::new(ground.clone(), peppers, &settings, verifier.clone()),
@@ -120,6 +125,7 @@ impl Keyward {
             jobs,
             maintenance,
             sessions,
+            oidc,
             usage,
             limits,
             caller_limits: CallerLimits::new(settings.caller_limits.clone(), ground.board.clone()),

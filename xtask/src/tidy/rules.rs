@@ -13,7 +13,7 @@ pub const STEPS: &[&[&str]] = &[
     &["usage"],
     &["keys", "verify"],
     &["reservations", "sessions"],
-    &["proofs"],
+    &["proofs", "oidc"],
     &["tasks"],
     // The whole, as the root exports it.
     &["platform", "Keyward"],

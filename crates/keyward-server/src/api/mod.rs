@@ -5,6 +5,7 @@ mod audit_log;
 pub mod auth;
 pub mod caller;
 pub mod cookies;
+mod csp_reports;
 mod database;
 pub mod docs;
 mod invitations;
@@ -55,6 +56,7 @@ pub fn routes() -> Vec<Route> {
         invitations::routes(),
         roles::routes(),
         security::routes(),
+        csp_reports::routes(),
         introspect::routes(),
         probes::routes(),
         docs::routes(),

@@ -68,7 +68,7 @@ async fn refresh(node: &Node, token: &str) -> Answer {
 }
 
 /// What an authenticator shows at the node's time, in the words of another program.
-fn code(node: &Node, secret: &str, steps: i64) -> String {
+pub fn code(node: &Node, secret: &str, steps: i64) -> String {
     let at = node.app.keyward.clock.now().as_seconds() + 30 * steps;
     let shown =
         Command::new("oathtool").args(["--totp", "-b", secret, "--now", &format!("@{at}")]).output().expect("oathtool");

@@ -76,10 +76,10 @@ pub const STANDING: &str = "SELECT p.disabled_at,
 pub const PLACES_OWNED: &str = "SELECT organization_id AS value FROM role_binding
     WHERE person_id = $1 AND role = 'owner' ORDER BY organization_id";
 pub const FIND_BINDING: &str =
-    "SELECT id, role FROM role_binding WHERE person_id = $1 AND organization_id IS NOT DISTINCT FROM $2";
-pub const INSERT_BINDING: &str =
-    "INSERT INTO role_binding (id, person_id, organization_id, role, created_at) VALUES ($1, $2, $3, $4, $5)";
-pub const UPDATE_BINDING: &str = "UPDATE role_binding SET role = $2 WHERE id = $1";
+    "SELECT id, role, origin FROM role_binding WHERE person_id = $1 AND organization_id IS NOT DISTINCT FROM $2";
+pub const INSERT_BINDING: &str = "INSERT INTO role_binding (id, person_id, organization_id, role, created_at, origin) VALUES ($1, $2, $3, $4, $5, $6)";
+pub const UPDATE_BINDING: &str = "UPDATE role_binding SET role = $2, origin = $3 WHERE id = $1";
+pub const PROVIDED_ROLES: &str = "SELECT organization_id, role FROM role_binding WHERE person_id = $1 AND origin = $2";
 pub const DELETE_BINDING: &str = "DELETE FROM role_binding WHERE id = $1";
 pub const LOCK_OWNERS: &str =
     "UPDATE role_binding SET role = role WHERE role = 'owner' AND organization_id IS NOT DISTINCT FROM $1";

@@ -35,7 +35,7 @@ pub struct Present {
     pub authenticated_at: Timestamp,
     pub factor_at: Option<Timestamp>,
     pub has_factor: bool,
-    /// An organization of theirs, or the instance, asks for a second factor that they do not have.
+    /// An organization of theirs, or the instance, asks for a second factor that they do not have, here or at their provider.
     pub must_enrol: bool,
     pub expires_at: Timestamp,
     pub browser: bool,
@@ -160,7 +160,7 @@ impl Sessions {
             authenticated_at: row.authenticated_at,
             factor_at: row.factor_at,
             has_factor,
-            must_enrol: asked && !has_factor,
+            must_enrol: asked && !has_factor && row.factor_at.is_none(),
             expires_at: row.expires_at,
             browser: row.browser,
             generation: row.generation,

@@ -16,7 +16,7 @@ use crate::db::sql;
 use crate::error::{Error, Result};
 
 /// How long the second step may take, and how many codes it may try (statements T-05, T-06).
-const PENDING_SECONDS: i64 = 5 * 60;
+pub const PENDING_SECONDS: i64 = 5 * 60;
 const PENDING_TRIES: i64 = 5;
 const PENDING_PREFIX: &str = "kwl";
 const DEVICE_PREFIX: &str = "kwd";
@@ -78,7 +78,7 @@ impl Sessions {
         Ok(SignedIn::Done(issued))
     }
 
-    async fn await_factor(&self, client: &Client, person: &PersonRow) -> Result<SignedIn> {
+    pub(super) async fn await_factor(&self, client: &Client, person: &PersonRow) -> Result<SignedIn> {
         let token = vault::new_token(PENDING_PREFIX);
         let expires_at = self.ground.now().plus_seconds(PENDING_SECONDS);
         let insert = sql(statements::INSERT_PENDING).bind(vault::digest(&token)).bind(person.id).bind(client.mark());
@@ -131,7 +131,7 @@ impl Sessions {
         Ok((issued, device.map(Secret::new)))
     }
 
-    async fn is_trusted(&self, device: &str, person: Id<id::User>) -> Result<bool> {
+    pub(super) async fn is_trusted(&self, device: &str, person: Id<id::User>) -> Result<bool> {
         let find = sql(statements::FIND_DEVICE).bind(vault::digest(device)).bind(person).bind(self.ground.now());
         Ok(find.optional::<(i64,)>(&self.ground.db).await?.is_some())
     }
@@ -144,7 +144,7 @@ impl Sessions {
     }
 
     /// One event for each failure. What was typed as an address is kept only where it is an account's.
-    async fn note_failure(&self, context: &Context, account: &str, person: Option<&PersonRow>, why: &str) {
+    pub(super) async fn note_failure(&self, context: &Context, account: &str, person: Option<&PersonRow>, why: &str) {
         self.metrics.failed_logins.inc();
         let target = person.map_or_else(|| "unknown".to_owned(), |person| person.id.to_string());
         let event = Event::new(EventType::Security, "login_failed", "user", target).failed(why);

@@ -15,6 +15,7 @@ mod sql;
 mod sweep;
 pub mod tokens;
 pub(crate) mod vault;
+pub(crate) mod vouched;
 
 use std::sync::Arc;
 
@@ -38,11 +39,12 @@ use current::Memory;
 use sql as statements;
 use tokens::Tokens;
 use vault::Vault;
+pub(crate) use vault::new_token;
 
 pub use csrf::CSRF_SECONDS;
 pub use current::Present;
 pub use factors::{Enrolment, Factor, Proof};
-pub use login::{Credentials, SignedIn};
+pub use login::{Credentials, PENDING_SECONDS, SignedIn};
 
 /// How long a proof of identity counts as fresh (statement T-07).
 pub const FRESH_SECONDS: i64 = 5 * 60;

@@ -64,7 +64,8 @@ struct PendingView {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct SecondFactorBody {
-    login_token: String,
+    /// A browser that comes from the identity provider has it as a cookie.
+    login_token: Option<String>,
     /// `totp` or `backup_code`.
     method: String,
     code: String,
@@ -96,13 +97,19 @@ async fn second_factor(
     Json(body): Json<SecondFactorBody>,
 ) -> Result<Response, Problem> {
     let (proof, trust) = (proof(&body.method, body.code)?, body.trust_device && visitor.client.browser);
+    let cookie = cookies::read(&visitor.headers, cookies::LOGIN).filter(|_| visitor.client.browser);
+    let login_token = body.login_token.as_deref().or(cookie);
+    let login_token = login_token.ok_or_else(|| keyward::Error::field("/login_token", "is required"))?;
     let sessions = &app.keyward.sessions;
     let (tokens, device) =
-        sessions.log_in_with_factor(&visitor.context, &visitor.client, &body.login_token, &proof, trust).await?;
+        sessions.log_in_with_factor(&visitor.context, &visitor.client, login_token, &proof, trust).await?;
     let mut response = issued(&visitor.client, &tokens);
     if let Some(device) = device {
         let cookie = cookies::set(cookies::DEVICE, device.expose(), DEVICE_SECONDS);
         response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    if cookie.is_some() {
+        response.headers_mut().append(header::SET_COOKIE, cookies::clear(cookies::LOGIN));
     }
     Ok(response)
 }

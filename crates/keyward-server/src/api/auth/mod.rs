@@ -2,6 +2,7 @@
 
 mod factors;
 mod login;
+mod oidc;
 mod passwords;
 mod sessions;
 mod tokens;
@@ -24,7 +25,8 @@ use crate::app::SharedApp;
 use crate::problem::Problem;
 
 pub fn routes() -> Vec<Route> {
-    [login::routes(), tokens::routes(), sessions::routes(), factors::routes(), passwords::routes()].concat()
+    [login::routes(), oidc::routes(), tokens::routes(), sessions::routes(), factors::routes(), passwords::routes()]
+        .concat()
 }
 
 /// Why a route is open: it is where a credential comes from.
@@ -90,10 +92,16 @@ fn issued(client: &Client, tokens: &IssuedTokens) -> Response {
     let (expires_in, refresh_expires_in) = (tokens.access_seconds, tokens.refresh_seconds);
     let mut response =
         (no_store, Answer(SignedInView { signed_in: true, expires_in, refresh_expires_in })).into_response();
-    let headers = response.headers_mut();
-    headers.append(header::SET_COOKIE, cookies::set(cookies::ACCESS, tokens.access.expose(), expires_in));
-    headers.append(header::SET_COOKIE, cookies::set(cookies::REFRESH, tokens.refresh.expose(), refresh_expires_in));
+    keep(&mut response, tokens);
     response
+}
+
+/// Hands the tokens of a session to a browser, as cookies.
+pub fn keep(response: &mut Response, tokens: &IssuedTokens) {
+    let access = cookies::set(cookies::ACCESS, tokens.access.expose(), tokens.access_seconds);
+    let refresh = cookies::set(cookies::REFRESH, tokens.refresh.expose(), tokens.refresh_seconds);
+    response.headers_mut().append(header::SET_COOKIE, access);
+    response.headers_mut().append(header::SET_COOKIE, refresh);
 }
 
 /// Ends the cookies of a session.

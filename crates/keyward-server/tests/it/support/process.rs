@@ -45,7 +45,7 @@ impl Process {
         let stdout = child.stdout.take().expect("a pipe");
         let line = BufReader::new(stdout).lines().map_while(Result::ok).find(|line| line.contains("running at"));
         let line = line.expect("it says where it runs");
-        let url = line.split_whitespace().find(|word| word.starts_with("http://")).expect("an address").to_owned();
+        let url = line.split_whitespace().find(|word| word.starts_with("http")).expect("an address").to_owned();
         Self { child, url }
     }
 
