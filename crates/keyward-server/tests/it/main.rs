@@ -20,6 +20,7 @@ mod metering;
 mod nginx;
 mod nodes;
 mod organizations;
+mod passkeys;
 mod people;
 mod peppers;
 mod plans;

@@ -42,6 +42,7 @@ const STEPS: &[Step] = &[
     shared!("0008_jobs"),
     shared!("0009_partitions"),
     shared!("0010_audit_order"),
+    shared!("0012_passkeys"),
 ];
 
 /// The types of the shared text and what each database calls them.
