@@ -32,6 +32,14 @@ pub struct Credentials {
     pub device: Option<String>,
 }
 
+/// What a failed sign-in was, as the book is told.
+#[derive(Clone, Copy)]
+pub(super) struct Attempt<'a> {
+    /// Its address; empty where none was named.
+    pub account: &'a str,
+    pub method: &'static str,
+}
+
 /// Where a sign-in stands.
 pub enum SignedIn {
     Done(IssuedTokens),
@@ -53,8 +61,9 @@ impl Sessions {
         };
         let source = device.cloned().unwrap_or_else(|| source_of(context.ip));
         let subjects = Subjects::of(&account, &source, device.is_some());
+        let attempt = Attempt { account: &account, method: "password" };
         if let Err(refused) = self.count_try(&subjects).await {
-            self.note_failure(context, &account, person.as_ref(), &refused.detail).await;
+            self.note_failure(context, attempt, person.as_ref(), &refused.detail).await;
             return Err(refused);
         }
         let stored = person.as_ref().and_then(|person| person.password_hash.clone());
@@ -62,7 +71,7 @@ impl Sessions {
         let person = person.filter(|person| verified.is_right && person.disabled_at.is_none());
         let Some(person) = person else {
             let refused = Error::new(Code::InvalidCredentials, Code::InvalidCredentials.meaning());
-            self.note_failure(context, &account, None, "wrong e-mail address or password").await;
+            self.note_failure(context, attempt, None, "wrong e-mail address or password").await;
             return Err(refused);
         };
         self.forget_tries(&subjects).await?;
@@ -116,15 +125,16 @@ impl Sessions {
         };
         let person = self.person(person).await?;
         let context = as_person(context, &person);
+        let attempt = Attempt { account: &person.email, method: proof.method() };
         if let Err(refused) = self.count_code(&person.id.to_string()).await {
-            self.note_failure(&context, &person.email, Some(&person), &refused.detail).await;
+            self.note_failure(&context, attempt, Some(&person), &refused.detail).await;
             return Err(refused);
         }
         let proven = self.prove(&context, &person, proof, &Ceremony::SecondFactor(login_token)).await;
         let (mut change, told) = match proven {
             Ok(proven) => proven,
             Err(refused) => {
-                self.note_failure(&context, &person.email, Some(&person), &refused.detail).await;
+                self.note_failure(&context, attempt, Some(&person), &refused.detail).await;
                 return Err(refused);
             }
         };
@@ -158,11 +168,18 @@ impl Sessions {
     }
 
     /// One event for each failure. What was typed as an address is kept only where it is an account's.
-    pub(super) async fn note_failure(&self, context: &Context, account: &str, person: Option<&PersonRow>, why: &str) {
+    pub(super) async fn note_failure(
+        &self,
+        context: &Context,
+        attempt: Attempt<'_>,
+        person: Option<&PersonRow>,
+        why: &str,
+    ) {
         self.metrics.failed_logins.inc();
         let target = person.map_or_else(|| "unknown".to_owned(), |person| person.id.to_string());
         let event = Event::new(EventType::Security, "login_failed", "user", target).failed(why);
-        let event = event.details(json!({ "account": account.chars().take(254).collect::<String>() }));
+        let account = attempt.account.chars().take(254).collect::<String>();
+        let event = event.details(json!({ "account": account, "method": attempt.method }));
         let actor = Actor { kind: ActorKind::External, id: "sign-in".to_owned(), name: None };
         if let Err(error) = self.audit.note(&Context { actor, ..context.clone() }, event).await {
             tracing::error!(%error, "a failed sign-in could not be noted");

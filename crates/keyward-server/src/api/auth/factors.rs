@@ -10,7 +10,7 @@ use keyward_core::id::{self, Id};
 use keyward_core::secret::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::proof::Shown;
 use super::session_of;
@@ -77,7 +77,7 @@ struct StepUpBody {
     #[schemars(with = "Option<String>")]
     challenge_id: Option<Id<id::Challenge>>,
     /// What `navigator.credentials.get()` gave, by `toJSON()` (WebAuthn Level 3, AuthenticationResponseJSON).
-    #[schemars(with = "Option<Value>")]
+    #[schemars(with = "Option<Map<String, Value>>")]
     credential: Option<Credential>,
 }
 

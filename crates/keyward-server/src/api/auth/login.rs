@@ -11,7 +11,7 @@ use keyward_core::id::{self, Id};
 use keyward_core::secret::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::proof::Shown;
 use super::{SIGNS_IN, TokensView, Visitor, issued, session_of, signed_out};
@@ -77,7 +77,7 @@ struct SecondFactorBody {
     #[schemars(with = "Option<String>")]
     challenge_id: Option<Id<id::Challenge>>,
     /// What `navigator.credentials.get()` gave, by `toJSON()` (WebAuthn Level 3, AuthenticationResponseJSON).
-    #[schemars(with = "Option<Value>")]
+    #[schemars(with = "Option<Map<String, Value>>")]
     credential: Option<Credential>,
     /// Ask for no second factor on this device for thirty days (browsers only).
     #[serde(default)]

@@ -11,7 +11,7 @@ use keyward_core::id::{self, Id};
 use keyward_core::time::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{SIGNS_IN, TokensView, Visitor, issued, session_of};
 use crate::api::caller::{Caller, Target};
@@ -31,7 +31,7 @@ pub fn routes() -> Vec<Route> {
             .answers::<QuestionView>(200)
             .limited(Authentication),
         post("/v1/auth/passkeys/register/finish", Person, "Register a passkey", register)
-            .takes::<RegisterBody>()
+            .takes::<NewPasskeyBody>()
             .answers::<PasskeyView>(201)
             .limited(Authentication),
         post(
@@ -43,11 +43,11 @@ pub fn routes() -> Vec<Route> {
         .answers::<QuestionView>(200)
         .limited(Authentication),
         post("/v1/auth/passkeys/login/finish", Open(SIGNS_IN), "Sign in with a passkey", log_in)
-            .takes::<LoginBody>()
+            .takes::<PasskeyLoginBody>()
             .answers::<TokensView>(200)
             .limited(Authentication),
         post(asks, Open(SIGNS_IN), "Ask for a passkey as the second step of a sign-in", begin_second_factor)
-            .takes::<PendingBody>()
+            .takes::<SecondFactorQuestionBody>()
             .answers::<QuestionView>(200)
             .limited(Authentication),
         post(
@@ -60,7 +60,7 @@ pub fn routes() -> Vec<Route> {
         .limited(Authentication),
         get("/v1/auth/passkeys", Person, "List one's own passkeys", list).answers::<List<PasskeyView>>(200),
         get(one, Person, "Read one of one's own passkeys", show).answers::<PasskeyView>(200),
-        patch(one, Person, "Rename a passkey", rename).takes::<NameBody>().answers::<PasskeyView>(200),
+        patch(one, Person, "Rename a passkey", rename).takes::<PasskeyNameBody>().answers::<PasskeyView>(200),
         delete(one, Person, "Take a passkey away", remove).answers_nothing(),
     ]
 }
@@ -73,6 +73,7 @@ struct QuestionView {
     /// For `navigator.credentials`, in WebAuthn's own words: `parseCreationOptionsFromJSON()` and
     /// `parseRequestOptionsFromJSON()` read it.
     #[serde(rename = "publicKey")]
+    #[schemars(with = "Map<String, Value>")]
     public_key: Value,
 }
 
@@ -102,35 +103,35 @@ impl From<PasskeyRow> for PasskeyView {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RegisterBody {
+struct NewPasskeyBody {
     #[schemars(with = "String")]
     challenge_id: Id<id::Challenge>,
     /// What its owner calls it, e.g. "work laptop".
     name: String,
     /// What `navigator.credentials.create()` gave, by `toJSON()` (WebAuthn Level 3, RegistrationResponseJSON).
-    #[schemars(with = "Value")]
+    #[schemars(with = "Map<String, Value>")]
     credential: NewCredential,
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct LoginBody {
+struct PasskeyLoginBody {
     #[schemars(with = "String")]
     challenge_id: Id<id::Challenge>,
     /// What `navigator.credentials.get()` gave, by `toJSON()` (WebAuthn Level 3, AuthenticationResponseJSON).
-    #[schemars(with = "Value")]
+    #[schemars(with = "Map<String, Value>")]
     credential: Credential,
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct PendingBody {
+struct SecondFactorQuestionBody {
     login_token: String,
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct NameBody {
+struct PasskeyNameBody {
     name: String,
 }
 
@@ -143,9 +144,9 @@ async fn begin_registration(State(app): State<SharedApp>, caller: Caller) -> Res
 async fn register(
     State(app): State<SharedApp>,
     caller: Caller,
-    Json(body): Json<RegisterBody>,
+    Json(body): Json<NewPasskeyBody>,
 ) -> Result<impl IntoResponse, Problem> {
-    let RegisterBody { challenge_id, name, credential } = body;
+    let NewPasskeyBody { challenge_id, name, credential } = body;
     let (sessions, present) = (&app.keyward.sessions, session_of(&caller)?);
     let row = sessions.register_passkey(&caller.context, present, challenge_id, &name, &credential).await?;
     let location = format!("/v1/auth/passkeys/{}", row.id);
@@ -160,7 +161,7 @@ async fn begin_login(State(app): State<SharedApp>, visitor: Visitor) -> Result<i
 async fn log_in(
     State(app): State<SharedApp>,
     visitor: Visitor,
-    Json(body): Json<LoginBody>,
+    Json(body): Json<PasskeyLoginBody>,
 ) -> Result<Response, Problem> {
     let assertion = Assertion { challenge: body.challenge_id, credential: body.credential };
     let tokens = app.keyward.sessions.log_in_with_passkey(&visitor.context, &visitor.client, &assertion).await?;
@@ -170,7 +171,7 @@ async fn log_in(
 async fn begin_second_factor(
     State(app): State<SharedApp>,
     visitor: Visitor,
-    Json(body): Json<PendingBody>,
+    Json(body): Json<SecondFactorQuestionBody>,
 ) -> Result<impl IntoResponse, Problem> {
     let sessions = &app.keyward.sessions;
     let question = sessions.ask_passkey_as_second_factor(&visitor.client, &body.login_token).await?;
@@ -198,7 +199,7 @@ async fn rename(
     State(app): State<SharedApp>,
     caller: Caller,
     Target(passkey): Target<id::Passkey>,
-    Json(body): Json<NameBody>,
+    Json(body): Json<PasskeyNameBody>,
 ) -> Result<Answer<PasskeyView>, Problem> {
     let (sessions, person) = (&app.keyward.sessions, session_of(&caller)?.person);
     Ok(Answer(sessions.rename_passkey(&caller.context, person, passkey, &body.name).await?.into()))

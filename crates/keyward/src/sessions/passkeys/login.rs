@@ -4,7 +4,7 @@ use keyward_core::id::{self, Id};
 use keyward_core::problem::Code;
 use webauthn_rs::prelude::{DiscoverableAuthentication, WebauthnError};
 
-use super::super::login::signed_in;
+use super::super::login::{Attempt, signed_in};
 use super::super::{Client, IssuedTokens, PersonRow, Sessions, Shown, as_person};
 use super::challenges::Ceremony;
 use super::{Assertion, Credential, refused, sql as statements};
@@ -26,7 +26,7 @@ impl Sessions {
             && matches!(refused.code, Code::InvalidPasskey | Code::RateLimited)
         {
             let account = owner.as_ref().map_or("", |person| &person.email);
-            self.note_failure(context, account, owner.as_ref(), &refused.detail).await;
+            self.note_failure(context, Attempt { account, method: "passkey" }, owner.as_ref(), &refused.detail).await;
         }
         signed_in
     }
