@@ -117,10 +117,11 @@ fn refused(answer: &Answer) {
 }
 
 /// Every way to make an answer wrong, and what is told of it (statement T-10).
-const WRONGS: [(&str, fn(&mut Authenticator)); 8] = [
+const WRONGS: [(&str, fn(&mut Authenticator)); 9] = [
     ("another origin", |it| it.origin = "https://keys.example.com.evil.example".to_owned()),
     ("another origin", |it| it.origin = "http://keys.example.com".to_owned()),
     ("another origin", |it| it.origin = format!("{ORIGIN}:8443")),
+    ("within a page of another origin", |it| it.is_framed = true),
     ("another host name", |it| it.host = "example.com".to_owned()),
     ("not verified its user", |it| it.verifies_user = false),
     ("not asked its user", |it| it.asks_user = false),
@@ -185,7 +186,7 @@ on_both! {
             // Nothing of it stays with the passkey, and the right answer clears the count of failures.
             access_token(&sign_in(&node, &mut right).await);
         }
-        assert_eq!((events(&node, "login_failed").await, events(&node, "step_up_failed").await), (16, 8));
+        assert_eq!((events(&node, "login_failed").await, events(&node, "step_up_failed").await), (18, 9));
         let read = with(&node, &token, Method::GET, &format!("/v1/auth/passkeys/{id}"), Value::Null).await;
         assert_eq!(read.status, 200, "no failure takes a passkey away");
 
@@ -205,7 +206,7 @@ on_both! {
         person(&node, ANNE, Role::Admin).await;
         let (token, _) = tokens(&node, ANNE).await;
         // Of the last two ways nothing shows before a passkey is used.
-        for (told, wrong) in &WRONGS[..6] {
+        for (told, wrong) in &WRONGS[..7] {
             let mut authenticator = Authenticator::on(ORIGIN);
             wrong(&mut authenticator);
             let (challenge, options) = asked_to_register(&node, &token).await;
@@ -219,7 +220,7 @@ on_both! {
         other["challenge"] = json!("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
         refused(&register(&node, &token, "laptop", &challenge, authenticator.create(&other)).await);
         refused(&register(&node, &token, "laptop", &challenge, authenticator.create(&options)).await);
-        assert_eq!(events(&node, "passkey_registration_failed").await, 8);
+        assert_eq!(events(&node, "passkey_registration_failed").await, 9);
 
         let (challenge, options) = asked_to_register(&node, &token).await;
         let made = authenticator.create(&options);
@@ -372,11 +373,14 @@ on_both! {
         assert_ne!(claims(&access)["sid"], claims(&token)["sid"]);
         assert_eq!(second_step(&node, &login_token, &challenge, &answer).await.code(), "invalid_token", "T-06");
 
-        // Somebody else's passkey is no second factor of theirs.
+        // Somebody else's passkey is no second factor of theirs, whoever it says that it belongs to.
         let (_, _, mut bobs) = with_passkey(&node, "bob@example.com").await;
         let (login_token, _) = pending(&node, ANNE).await;
-        let (challenge, options) = asked_as_second_factor(&node, &login_token).await;
-        refused(&second_step(&node, &login_token, &challenge, &bobs.get(&options)).await);
+        for user in [bobs.user.clone(), authenticator.user.clone(), None] {
+            bobs.user = user;
+            let (challenge, options) = asked_as_second_factor(&node, &login_token).await;
+            refused(&second_step(&node, &login_token, &challenge, &bobs.get(&options)).await);
+        }
 
         enroll(&node, &access).await;
         assert_eq!(pending(&node, ANNE).await.1, json!(["totp", "backup_code", "passkey"]));

@@ -18,6 +18,8 @@ const HOLDS_KEY: u8 = 1 << 6;
 #[derive(Clone)]
 pub struct Authenticator {
     pub origin: String,
+    /// Whether the page stands in one of another origin.
+    pub is_framed: bool,
     /// The host name that it answers for.
     pub host: String,
     pub verifies_user: bool,
@@ -39,6 +41,7 @@ impl Authenticator {
         Self {
             origin: origin.to_owned(),
             host: origin.split(['/', ':']).rfind(|part| part.contains('.')).expect("a host name").to_owned(),
+            is_framed: false,
             verifies_user: true,
             asks_user: true,
             count: 0,
@@ -97,8 +100,7 @@ impl Authenticator {
     }
 
     fn client(&self, kind: &str, options: &Value) -> Vec<u8> {
-        let told =
-            json!({ "type": kind, "challenge": options["challenge"], "origin": self.origin, "crossOrigin": false });
+        let told = json!({ "type": kind, "challenge": options["challenge"], "origin": self.origin, "crossOrigin": self.is_framed });
         told.to_string().into_bytes()
     }
 

@@ -140,6 +140,7 @@ fn check_name(name: &str) -> Result<()> {
 fn refused(error: &WebauthnError) -> Error {
     let detail = match error {
         WebauthnError::InvalidRPOrigin => "The answer was given on another origin.",
+        WebauthnError::CredentialCrossOrigin => "The answer was given within a page of another origin.",
         WebauthnError::InvalidRPIDHash => "The answer is for another host name.",
         WebauthnError::MismatchedChallenge => "The answer is to another challenge.",
         WebauthnError::UserNotVerified => "The authenticator has not verified its user.",

@@ -1,7 +1,7 @@
 //! What an authenticator's answer proves: it is this person's passkey, its user was verified, and it has not been copied.
 
 use keyward_core::id::{self, Id};
-use serde_json::json;
+use serde_json::{Value, json};
 use webauthn_rs::prelude::{DiscoverableAuthentication, WebauthnError};
 
 use super::super::factors::Proven;
@@ -29,6 +29,9 @@ impl Sessions {
         let is_theirs = credential.get_user_unique_id().is_none_or(|handle| handle == person.id.uuid().as_bytes());
         let row = row.filter(|row| row.person_id == person.id && is_theirs);
         let row = row.ok_or_else(|| refused(&WebauthnError::CredentialNotFound))?;
+        if is_framed(credential) {
+            return Err(refused(&WebauthnError::CredentialCrossOrigin));
+        }
         let CredentialRow { id, name, credential: Json(mut passkey), .. } = row;
         let used = match relying_party.finish_discoverable_authentication_v2(credential, asked, &passkey) {
             Ok(used) => used,
@@ -67,4 +70,10 @@ impl Sessions {
         self.mailer.send(&person.email, "A passkey may have been copied", &text);
         Ok(())
     }
+}
+
+/// Whether our page stood in a page of another origin (WebAuthn, 7.2, step 14). The crate asks this of new passkeys only.
+fn is_framed(credential: &Credential) -> bool {
+    let client: Value = serde_json::from_slice(&credential.response.client_data_json).unwrap_or_default();
+    client["crossOrigin"] == json!(true)
 }
