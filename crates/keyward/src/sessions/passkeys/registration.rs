@@ -34,7 +34,6 @@ impl Sessions {
             ));
         }
         let display_name = if present.name.is_empty() { &present.email } else { &present.name };
-        let known = known.into_iter().map(Into::into).collect();
         let (asked, state) = relying_party
             .start_passkey_registration(present.person.uuid(), &present.email, display_name, Some(known))
             .map_err(|error| internal(&error))?;
