@@ -19,6 +19,8 @@ pub const NEEDED: &[Needed] = &[
     Needed { what: "PostgreSQL", package: "postgresql", find: || postgres_program("postgres") },
     Needed { what: "Redis", package: "redis-server", find: || on_path("redis-server") },
     Needed { what: "nginx", package: "nginx-light", find: || on_path("nginx") },
+    Needed { what: "Chromium", package: "chromium", find: || on_path("chromium") },
+    Needed { what: "ChromeDriver", package: "chromium-driver", find: || on_path("chromedriver") },
     Needed { what: "oathtool", package: "oathtool", find: || on_path("oathtool") },
     Needed { what: "Python with venv", package: "python3-venv", find: python },
 ];

@@ -8,7 +8,7 @@ use axum::routing::get;
 use http::{HeaderValue, StatusCode, header};
 use keyward::limits::callers::Call;
 use keyward::oidc::local_path;
-use keyward::sessions::{Factor, Proof};
+use keyward::sessions::Proof;
 use keyward_core::problem::Code;
 use serde::Deserialize;
 
@@ -77,9 +77,8 @@ async fn prove(State(app): State<SharedApp>, mut visitor: Visitor, request: Requ
     };
     let Some(token) = cookies::read(&visitor.headers, cookies::LOGIN) else { return nothing_waits() };
     visitor.client.browser = true;
-    let is_totp = answers.code.trim().len() == 6;
-    let factor = if is_totp { Factor::Totp } else { Factor::BackupCode };
-    let proof = Proof { factor, code: answers.code.trim().to_owned() };
+    let code = answers.code.trim().to_owned();
+    let proof = if code.len() == 6 { Proof::Totp(code) } else { Proof::BackupCode(code) };
     let sessions = &app.keyward.sessions;
     match sessions.log_in_with_factor(&visitor.context, &visitor.client, token, &proof, false).await {
         Ok((tokens, _)) => {

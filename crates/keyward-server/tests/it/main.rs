@@ -21,6 +21,7 @@ mod nginx;
 mod nodes;
 mod oidc;
 mod organizations;
+mod passkeys;
 mod people;
 mod peppers;
 mod plans;

@@ -87,7 +87,8 @@ pub const COUNT_OWNERS: &str = "SELECT count(*) AS value FROM role_binding b JOI
     WHERE b.role = 'owner' AND p.disabled_at IS NULL AND b.organization_id IS NOT DISTINCT FROM $1";
 
 pub const MEMBERS: &str = "SELECT p.id, p.email, p.name, p.disabled_at, b.role, b.created_at AS joined_at,
-      EXISTS (SELECT 1 FROM totp t WHERE t.person_id = p.id AND t.confirmed_at IS NOT NULL) AS has_factor
+      (EXISTS (SELECT 1 FROM totp t WHERE t.person_id = p.id AND t.confirmed_at IS NOT NULL)
+        OR EXISTS (SELECT 1 FROM passkey k WHERE k.person_id = p.id)) AS has_factor
     FROM role_binding b JOIN person p ON p.id = b.person_id
     WHERE b.organization_id IS NOT DISTINCT FROM $1 AND ($2 IS NULL OR p.id = $2) AND (b.created_at, p.id) < ($3, $4)
     ORDER BY b.created_at DESC, p.id DESC LIMIT $5";

@@ -43,6 +43,7 @@ const STEPS: &[Step] = &[
     shared!("0009_partitions"),
     shared!("0010_audit_order"),
     pair!("0011_book"),
+    shared!("0012_passkeys"),
     shared!("0013_identities"),
 ];
 

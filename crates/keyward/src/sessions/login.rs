@@ -3,12 +3,13 @@
 use keyward_core::id::{self, Id};
 use keyward_core::problem::Code;
 use keyward_core::secret::Secret;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::attempts::{Subjects, source_of};
 use super::factors::Proof;
+use super::passkeys::Ceremony;
 use super::sql as statements;
-use super::{Client, IssuedTokens, PersonRow, Sessions, address_of, as_person, vault};
+use super::{Client, IssuedTokens, PersonRow, Sessions, Shown, address_of, as_person, vault};
 use crate::audit::{Event, EventType};
 use crate::change::Change;
 use crate::context::{Actor, ActorKind, Context};
@@ -29,6 +30,14 @@ pub struct Credentials {
     pub password: Secret<String>,
     /// The token of a device that the account's owner trusts.
     pub device: Option<String>,
+}
+
+/// What a failed sign-in was, as the book is told.
+#[derive(Clone, Copy)]
+pub(super) struct Attempt<'a> {
+    /// Its address; empty where none was named.
+    pub account: &'a str,
+    pub method: &'static str,
 }
 
 /// Where a sign-in stands.
@@ -52,8 +61,9 @@ impl Sessions {
         };
         let source = device.cloned().unwrap_or_else(|| source_of(context.ip));
         let subjects = Subjects::of(&account, &source, device.is_some());
+        let attempt = Attempt { account: &account, method: "password" };
         if let Err(refused) = self.count_try(&subjects).await {
-            self.note_failure(context, &account, person.as_ref(), &refused.detail).await;
+            self.note_failure(context, attempt, person.as_ref(), &refused.detail).await;
             return Err(refused);
         }
         let stored = person.as_ref().and_then(|person| person.password_hash.clone());
@@ -61,7 +71,7 @@ impl Sessions {
         let person = person.filter(|person| verified.is_right && person.disabled_at.is_none());
         let Some(person) = person else {
             let refused = Error::new(Code::InvalidCredentials, Code::InvalidCredentials.meaning());
-            self.note_failure(context, &account, None, "wrong e-mail address or password").await;
+            self.note_failure(context, attempt, None, "wrong e-mail address or password").await;
             return Err(refused);
         };
         self.forget_tries(&subjects).await?;
@@ -69,21 +79,36 @@ impl Sessions {
             self.rehash(&person, &credentials.password).await?;
         }
         let context = as_person(context, &person);
-        if self.has_factor(person.id).await? && device.is_none() {
-            return self.await_factor(client, &person).await;
+        let factors = self.factors(person.id).await?;
+        if factors.is_any() && device.is_none() {
+            return self.await_factor(client, &person, factors.methods(self.relying_party.is_some())).await;
         }
         let mut change = Change::begin(&self.ground, &context).await?;
-        let issued = self.open_session(&mut change, person.id, client, None).await?;
-        change.commit(signed_in(&issued, &person, "password")).await?;
+        let shown = Shown { password: true, factor: None };
+        let issued = self.open_session(&mut change, person.id, client, shown).await?;
+        change.commit(signed_in(&issued, &person, json!({ "method": "password" }))).await?;
         Ok(SignedIn::Done(issued))
     }
 
-    pub(super) async fn await_factor(&self, client: &Client, person: &PersonRow) -> Result<SignedIn> {
+    pub(super) async fn await_factor(
+        &self,
+        client: &Client,
+        person: &PersonRow,
+        methods: Vec<&'static str>,
+    ) -> Result<SignedIn> {
         let token = vault::new_token(PENDING_PREFIX);
         let expires_at = self.ground.now().plus_seconds(PENDING_SECONDS);
         let insert = sql(statements::INSERT_PENDING).bind(vault::digest(&token)).bind(person.id).bind(client.mark());
         insert.bind(expires_at).execute(&self.ground.db).await?;
-        Ok(SignedIn::Pending { login_token: Secret::new(token), methods: vec!["totp", "backup_code"] })
+        Ok(SignedIn::Pending { login_token: Secret::new(token), methods })
+    }
+
+    /// Whose second step this token awaits, from the client that took the first.
+    pub(super) async fn pending(&self, client: &Client, login_token: &str) -> Result<Id<id::User>> {
+        let find = sql(statements::FIND_PENDING).bind(vault::digest(login_token)).bind(client.mark());
+        let find = find.bind(self.ground.now()).bind(PENDING_TRIES);
+        let person: Option<(Id<id::User>,)> = find.optional(&self.ground.db).await?;
+        person.map(|(person,)| person).ok_or_else(|| Error::new(Code::InvalidToken, Code::InvalidToken.meaning()))
     }
 
     /// The second step, from the client that took the first. With `trust`, answers also the token of a trusted device.
@@ -105,28 +130,32 @@ impl Sessions {
         };
         let person = self.person(person).await?;
         let context = as_person(context, &person);
+        let attempt = Attempt { account: &person.email, method: proof.method() };
         if let Err(refused) = self.count_code(&person.id.to_string()).await {
-            self.note_failure(&context, &person.email, Some(&person), &refused.detail).await;
+            self.note_failure(&context, attempt, Some(&person), &refused.detail).await;
             return Err(refused);
         }
-        let mut change = Change::begin(&self.ground, &context).await?;
-        if let Err(refused) = self.prove(&mut change, &person, proof).await {
-            drop(change);
-            self.note_failure(&context, &person.email, Some(&person), &refused.detail).await;
-            return Err(refused);
-        }
+        let proven = self.prove(&context, &person, proof, &Ceremony::SecondFactor(login_token)).await;
+        let (mut change, told) = match proven {
+            Ok(proven) => proven,
+            Err(refused) => {
+                self.note_failure(&context, attempt, Some(&person), &refused.detail).await;
+                return Err(refused);
+            }
+        };
         // Two right codes at the same time: only one finds the sign-in still waiting.
         if sql(statements::END_PENDING).bind(digest).execute(change.tx()).await? == 0 || person.disabled_at.is_some() {
             return Err(Error::new(Code::InvalidToken, Code::InvalidToken.meaning()));
         }
         let now = change.now();
-        let issued = self.open_session(&mut change, person.id, client, Some(now)).await?;
+        let shown = Shown { password: true, factor: Some(proof.method()) };
+        let issued = self.open_session(&mut change, person.id, client, shown).await?;
         let device = trust.then(|| vault::new_token(DEVICE_PREFIX));
         if let Some(device) = &device {
             let insert = sql(statements::INSERT_DEVICE).bind(vault::digest(device)).bind(person.id);
             insert.bind(now.plus_days(DEVICE_DAYS)).execute(change.tx()).await?;
         }
-        change.commit(signed_in(&issued, &person, proof.method())).await?;
+        change.commit(signed_in(&issued, &person, told)).await?;
         self.forget_codes(&person.id.to_string()).await?;
         Ok((issued, device.map(Secret::new)))
     }
@@ -144,11 +173,18 @@ impl Sessions {
     }
 
     /// One event for each failure. What was typed as an address is kept only where it is an account's.
-    pub(super) async fn note_failure(&self, context: &Context, account: &str, person: Option<&PersonRow>, why: &str) {
+    pub(super) async fn note_failure(
+        &self,
+        context: &Context,
+        attempt: Attempt<'_>,
+        person: Option<&PersonRow>,
+        why: &str,
+    ) {
         self.metrics.failed_logins.inc();
         let target = person.map_or_else(|| "unknown".to_owned(), |person| person.id.to_string());
         let event = Event::new(EventType::Security, "login_failed", "user", target).failed(why);
-        let event = event.details(json!({ "account": account.chars().take(254).collect::<String>() }));
+        let account = attempt.account.chars().take(254).collect::<String>();
+        let event = event.details(json!({ "account": account, "method": attempt.method }));
         let actor = Actor { kind: ActorKind::External, id: "sign-in".to_owned(), name: None };
         if let Err(error) = self.audit.note(&Context { actor, ..context.clone() }, event).await {
             tracing::error!(%error, "a failed sign-in could not be noted");
@@ -156,7 +192,7 @@ impl Sessions {
     }
 }
 
-fn signed_in(issued: &IssuedTokens, person: &PersonRow, method: &str) -> Event {
-    let event = Event::new(EventType::Security, "login", "session", issued.session).named(&person.email);
-    event.details(json!({ "method": method }))
+/// `told` says by which method.
+pub(super) fn signed_in(issued: &IssuedTokens, person: &PersonRow, told: Value) -> Event {
+    Event::new(EventType::Security, "login", "session", issued.session).named(&person.email).details(told)
 }

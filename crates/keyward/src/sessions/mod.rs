@@ -5,15 +5,18 @@
 //! reads no database, and a logout or a changed role is in force with the next call.
 
 mod attempts;
+mod backup_codes;
 mod csrf;
 mod current;
 mod factors;
 mod login;
+pub mod passkeys;
 mod password;
 mod refresh;
 mod sql;
 mod sweep;
 pub mod tokens;
+mod totp;
 pub(crate) mod vault;
 pub(crate) mod vouched;
 
@@ -36,6 +39,7 @@ use crate::keys::peppers::Peppers;
 use crate::mail::Mailer;
 use crate::metrics::Metrics;
 use current::Memory;
+use passkeys::RelyingParty;
 use sql as statements;
 use tokens::Tokens;
 use vault::Vault;
@@ -43,8 +47,9 @@ pub(crate) use vault::new_token;
 
 pub use csrf::CSRF_SECONDS;
 pub use current::Present;
-pub use factors::{Enrolment, Factor, Proof};
+pub use factors::Proof;
 pub use login::{Credentials, PENDING_SECONDS, SignedIn};
+pub use totp::Enrolment;
 
 /// How long a proof of identity counts as fresh (statement T-07).
 pub const FRESH_SECONDS: i64 = 5 * 60;
@@ -62,7 +67,11 @@ row! {
         pub last_seen_at: Timestamp,
         pub expires_at: Timestamp,
         pub authenticated_at: Timestamp,
+        /// When the password was last shown; a sign-in by passkey shows none.
+        pub password_at: Option<Timestamp>,
         pub factor_at: Option<Timestamp>,
+        /// Which second factor was shown last.
+        pub factor: Option<String>,
         pub generation: i64,
         pub refreshed_at: Timestamp,
         pub confirmed: bool,
@@ -99,6 +108,8 @@ pub struct Sessions {
     /// Before links in mails; a request never says what stands there.
     public_url: String,
     vault: Vault,
+    /// `None`: no passkey can be made for the address that the settings name.
+    relying_party: Option<RelyingParty>,
     pub tokens: Tokens,
     passwords: Arc<Passwords>,
     mailer: Arc<Mailer>,
@@ -126,6 +137,7 @@ impl Sessions {
             memory: Memory::default(),
             ground,
             settings,
+            relying_party: passkeys::relying_party(&public_url),
             public_url,
             vault,
             tokens,
@@ -222,12 +234,14 @@ impl Sessions {
         change: &mut Change<'_>,
         person: Id<id::User>,
         client: &Client,
-        factor_at: Option<Timestamp>,
+        shown: Shown,
     ) -> Result<IssuedTokens> {
         let (session, now) = (self.ground.new_id::<id::Session>(), change.now());
         let insert = sql(statements::INSERT_SESSION).bind(session).bind(person).bind(client.browser);
         let insert = insert.bind(client.ip.clone()).bind(client.user_agent.clone()).bind(now);
-        let insert = insert.bind(now.plus_seconds(self.session_seconds())).bind(factor_at).bind(false);
+        let insert = insert.bind(now.plus_seconds(self.session_seconds()));
+        let insert = insert.bind(shown.password.then_some(now)).bind(shown.factor.map(|_| now));
+        let insert = insert.bind(shown.factor).bind(false);
         insert.execute(change.tx()).await?;
         let refresh = vault::new_token(refresh::PREFIX);
         insert_refresh(change.tx(), &refresh, session, 1).await?;
@@ -240,8 +254,6 @@ impl Sessions {
         // A clock that was set back makes no token that is older than its parent.
         let issued_at = now.max(row.refreshed_at);
         let access_seconds = self.tokens.access_seconds;
-        let mut amr = vec!["pwd".to_owned()];
-        amr.extend(row.factor_at.map(|_| "otp".to_owned()));
         let claims = tokens::Claims {
             iss: self.tokens.issuer.clone(),
             aud: self.tokens.issuer.clone(),
@@ -253,7 +265,7 @@ impl Sessions {
             iat: issued_at.as_seconds(),
             exp: issued_at.plus_seconds(access_seconds).min(row.expires_at).as_seconds(),
             auth_time: row.authenticated_at.as_seconds(),
-            amr,
+            amr: row.methods(),
         };
         let left = (row.expires_at.as_seconds() - now.as_seconds()).max(0);
         Ok(IssuedTokens {
@@ -264,6 +276,28 @@ impl Sessions {
             refresh_seconds: self.idle_seconds().min(left),
         })
     }
+}
+
+impl SessionRow {
+    /// What was shown within the session, as RFC 8176 calls it. A passkey proves possession of a key, and its authenticator has
+    /// verified the person: two factors in one.
+    fn methods(&self) -> Vec<String> {
+        let password = self.password_at.map_or(&[][..], |_| &["pwd"]);
+        let factor: &[&str] = match (self.factor_at, self.factor.as_deref()) {
+            (None, _) => &[],
+            (Some(_), Some("passkey")) => &["pop", "mfa"],
+            (Some(_), _) => &["otp"],
+        };
+        [password, factor].concat().into_iter().map(str::to_owned).collect()
+    }
+}
+
+/// What somebody has shown to sign in.
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    password: bool,
+    /// Its name, as `Proof::method` has it.
+    factor: Option<&'static str>,
 }
 
 /// Where a sign-in comes from, and what it is bound to.

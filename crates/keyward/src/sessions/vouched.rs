@@ -5,11 +5,15 @@ use keyward_core::id::{self, Id};
 use keyward_core::problem::Code;
 use serde_json::json;
 
-use super::{Client, Sessions, SignedIn, as_person};
+use super::login::Attempt;
+use super::{Client, Sessions, Shown, SignedIn, as_person};
 use crate::audit::{Event, EventType};
 use crate::change::Change;
 use crate::context::Context;
 use crate::error::{Error, Result};
+
+/// As events and sessions name it.
+pub(super) const METHOD: &str = "oidc";
 
 /// What the provider says.
 pub(crate) struct Vouched<'a> {
@@ -42,20 +46,21 @@ impl Sessions {
             Some(device) => self.is_trusted(device, person.id).await?,
             None => false,
         };
-        if self.has_factor(person.id).await? && !is_trusted && !vouched.has_factor {
-            return self.await_factor(client, &person).await;
+        let factors = self.factors(person.id).await?;
+        if factors.is_any() && !is_trusted && !vouched.has_factor {
+            return self.await_factor(client, &person, factors.methods(self.relying_party.is_some())).await;
         }
         let context = as_person(context, &person);
         let mut change = Change::begin(&self.ground, &context).await?;
-        let factor_at = vouched.has_factor.then(|| change.now());
-        let issued = self.open_session(&mut change, person.id, client, factor_at).await?;
+        let shown = Shown { password: true, factor: vouched.has_factor.then_some(METHOD) };
+        let issued = self.open_session(&mut change, person.id, client, shown).await?;
         let event = Event::new(EventType::Security, "login", "session", issued.session).named(&person.email);
-        change.commit(event.details(json!({ "method": "oidc", "issuer": vouched.issuer }))).await?;
+        change.commit(event.details(json!({ "method": METHOD, "issuer": vouched.issuer }))).await?;
         Ok(SignedIn::Done(issued))
     }
 
     /// One event for each sign-in by a provider that came to nothing; `account` is what the provider calls the visitor.
     pub(crate) async fn note_refused(&self, context: &Context, account: &str, why: &str) {
-        self.note_failure(context, account, None, why).await;
+        self.note_failure(context, Attempt { account, method: METHOD }, None, why).await;
     }
 }

@@ -5,12 +5,16 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header;
 use keyward::limits::callers::Call::Authentication;
+use keyward::sessions::passkeys::Credential;
 use keyward::sessions::{Credentials, SignedIn};
+use keyward_core::id::{self, Id};
 use keyward_core::secret::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use super::{SIGNS_IN, TokensView, Visitor, issued, proof, session_of, signed_out};
+use super::proof::Shown;
+use super::{SIGNS_IN, TokensView, Visitor, issued, session_of, signed_out};
 use crate::api::caller::Caller;
 use crate::api::cookies;
 use crate::api::json::Json;
@@ -66,9 +70,16 @@ struct PendingView {
 struct SecondFactorBody {
     /// A browser that comes from the identity provider has it as a cookie.
     login_token: Option<String>,
-    /// `totp` or `backup_code`.
+    /// `totp`, `backup_code` or `passkey`.
     method: String,
-    code: String,
+    /// Of an authenticator, or a backup code.
+    code: Option<String>,
+    /// What `/v1/auth/passkeys/second-factor/begin` answered.
+    #[schemars(with = "Option<String>")]
+    challenge_id: Option<Id<id::Challenge>>,
+    /// What `navigator.credentials.get()` gave, by `toJSON()` (WebAuthn Level 3, AuthenticationResponseJSON).
+    #[schemars(with = "Option<Map<String, Value>>")]
+    credential: Option<Credential>,
     /// Ask for no second factor on this device for thirty days (browsers only).
     #[serde(default)]
     trust_device: bool,
@@ -96,9 +107,11 @@ async fn second_factor(
     visitor: Visitor,
     Json(body): Json<SecondFactorBody>,
 ) -> Result<Response, Problem> {
-    let (proof, trust) = (proof(&body.method, body.code)?, body.trust_device && visitor.client.browser);
+    let SecondFactorBody { login_token, method, code, challenge_id, credential, trust_device } = body;
+    let proof = Shown { method: &method, code, challenge_id, credential }.proof()?;
+    let trust = trust_device && visitor.client.browser;
     let cookie = cookies::read(&visitor.headers, cookies::LOGIN).filter(|_| visitor.client.browser);
-    let login_token = body.login_token.as_deref().or(cookie);
+    let login_token = login_token.as_deref().or(cookie);
     let login_token = login_token.ok_or_else(|| keyward::Error::field("/login_token", "is required"))?;
     let sessions = &app.keyward.sessions;
     let (tokens, device) =

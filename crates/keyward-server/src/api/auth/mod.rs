@@ -3,7 +3,9 @@
 mod factors;
 mod login;
 mod oidc;
+mod passkeys;
 mod passwords;
+mod proof;
 mod sessions;
 mod tokens;
 
@@ -13,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderMap, header};
 use keyward::context::{Actor, ActorKind, Context};
-use keyward::sessions::{Client, Factor, IssuedTokens, Proof};
+use keyward::sessions::{Client, IssuedTokens};
 use keyward_core::problem::Code;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -25,8 +27,8 @@ use crate::app::SharedApp;
 use crate::problem::Problem;
 
 pub fn routes() -> Vec<Route> {
-    [login::routes(), oidc::routes(), tokens::routes(), sessions::routes(), factors::routes(), passwords::routes()]
-        .concat()
+    let signing_in = [login::routes(), oidc::routes(), tokens::routes(), sessions::routes()].concat();
+    [signing_in, factors::routes(), passkeys::routes(), passwords::routes()].concat()
 }
 
 /// Why a route is open: it is where a credential comes from.
@@ -111,15 +113,6 @@ fn signed_out() -> Response {
         response.headers_mut().append(header::SET_COOKIE, cookies::clear(name));
     }
     response
-}
-
-fn proof(method: &str, code: String) -> Result<Proof, Problem> {
-    let factor = match method {
-        "totp" => Factor::Totp,
-        "backup_code" => Factor::BackupCode,
-        _ => return Err(keyward::Error::field("/method", "must be totp or backup_code").into()),
-    };
-    Ok(Proof { factor, code })
 }
 
 /// The session of the call.

@@ -1,5 +1,7 @@
 //! A running node, and what tests say to it.
 
+pub mod authenticator;
+pub mod browser;
 mod database;
 pub mod forger;
 mod http;
@@ -38,9 +40,10 @@ pub enum Backend {
     Postgres,
 }
 
-/// Writes each test down twice: `name::sqlite` and `name::postgres`.
+/// Writes each test down twice: `name::sqlite` and `name::postgres`. Settings that differ from the suite's stand before the
+/// tests: `settings |layers| …;`.
 macro_rules! on_both {
-    ($($(#[$meta:meta])* async fn $name:ident($node:ident: Node) $body:block)*) => {$(
+    (settings $settings:expr; $($(#[$meta:meta])* async fn $name:ident($node:ident: Node) $body:block)*) => {$(
         $(#[$meta])*
         mod $name {
             #[allow(unused_imports)]
@@ -50,15 +53,16 @@ macro_rules! on_both {
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn sqlite() {
-                check(crate::support::Node::start(crate::support::Backend::Sqlite).await).await;
+                check(crate::support::Node::start_with(crate::support::Backend::Sqlite, $settings).await).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn postgres() {
-                check(crate::support::Node::start(crate::support::Backend::Postgres).await).await;
+                check(crate::support::Node::start_with(crate::support::Backend::Postgres, $settings).await).await;
             }
         }
     )*};
+    ($($tests:tt)*) => { crate::support::on_both! { settings |_| {}; $($tests)* } };
 }
 pub(crate) use on_both;
 

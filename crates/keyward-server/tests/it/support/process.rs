@@ -25,10 +25,9 @@ fn keyward() -> Command {
 }
 
 fn place_flags(place: &Place) -> Vec<String> {
-    match place.database_url() {
-        Some(url) => vec!["--database-url".to_owned(), url.to_owned()],
-        None => vec!["--data-dir".to_owned(), place.folder().to_string_lossy().into_owned()],
-    }
+    let mut flags = vec!["--data-dir".to_owned(), place.folder().to_string_lossy().into_owned()];
+    flags.extend(place.database_url().map(|url| ["--database-url".to_owned(), url.to_owned()]).into_iter().flatten());
+    flags
 }
 
 impl Process {
