@@ -33,31 +33,39 @@ const KINDS: [(&str, &str); 6] = [
     ("SECURITY", "login_failed"),
     ("DISK_MONITOR", "checked"),
 ];
-const COLUMNS: usize = 21;
+pub const COLUMNS: usize = 21;
 
-struct Event {
-    kind: (&'static str, &'static str),
-    actor: u64,
-    file: u64,
-    size: u64,
-    success: bool,
+pub struct Event {
+    pub kind: (&'static str, &'static str),
+    pub actor: u64,
+    pub file: u64,
+    pub size: u64,
+    pub success: bool,
 }
 
 /// The same events in every run.
-struct Events {
+pub struct Events {
     organization: Uuid,
     dice: u64,
     made: i64,
 }
 
 impl Events {
+    pub fn new(organization: Uuid) -> Self {
+        Self { organization, dice: 7, made: 0 }
+    }
+
     fn below(&mut self, limit: u64) -> u64 {
         self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.dice >> 33) % limit
     }
 
     fn batch(&mut self) -> Vec<Event> {
-        (0..BATCH)
+        self.some(BATCH)
+    }
+
+    pub fn some(&mut self, count: usize) -> Vec<Event> {
+        (0..count)
             .map(|_| Event {
                 kind: KINDS[self.below(KINDS.len() as u64) as usize],
                 actor: self.below(ACTORS),
@@ -68,31 +76,33 @@ impl Events {
             .collect()
     }
 
-    /// The columns of a bare row, in the order of the table.
     fn row(&mut self, event: &Event) -> BareRow {
         let sequence = self.made;
+        self.row_at(event, sequence, 1_795_000_000_000_000 + sequence * 1_000)
+    }
+
+    /// The columns of a row that are not the event's own.
+    pub fn row_at(&mut self, event: &Event, sequence: i64, at: i64) -> BareRow {
         self.made += 1;
-        let at = 1_795_000_000_000_000 + sequence * 1_000;
-        let id = Uuid::from_u128(
-            u128::from(at as u64 / 1_000) << 80 | 7 << 76 | 2 << 62 | u128::from(self.below(1 << 31)) << 16 | 1,
-        );
+        let low = u128::from(self.below(1 << 31)) << 16 | 1;
+        let id = Uuid::from_u128((at as u128 / 1_000) << 80 | 7 << 76 | 2 << 62 | low);
         let mut seal = [0; 16];
         seal[..8].copy_from_slice(&self.below(1 << 31).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes());
         BareRow { sequence, at, id, seal, request: format!("req_{:026}", self.made), details: details(event) }
     }
 }
 
-struct BareRow {
-    sequence: i64,
+pub struct BareRow {
+    pub sequence: i64,
     /// Microseconds.
-    at: i64,
-    id: Uuid,
-    seal: [u8; 16],
-    request: String,
-    details: String,
+    pub at: i64,
+    pub id: Uuid,
+    pub seal: [u8; 16],
+    pub request: String,
+    pub details: String,
 }
 
-fn details(event: &Event) -> String {
+pub fn details(event: &Event) -> String {
     format!("{{\"duration_ms\":{},\"mime_type\":\"application/pdf\",\"size_bytes\":{}}}", event.size % 900, event.size)
 }
 
@@ -174,7 +184,7 @@ impl Bare {
     }
 }
 
-fn add(
+pub fn add(
     values: &mut SqliteArguments,
     organization: Uuid,
     event: &Event,
@@ -205,7 +215,7 @@ fn add(
 }
 
 /// A line of COPY's text form; none of the texts has a character that it treats differently.
-fn write_line(text: &mut String, organization: Uuid, event: &Event, row: &BareRow) -> std::fmt::Result {
+pub fn write_line(text: &mut String, organization: Uuid, event: &Event, row: &BareRow) -> std::fmt::Result {
     let Event { kind: (kind, action), actor, file, success, .. } = event;
     let at = keyward_core::time::Timestamp::from_micros(row.at);
     let seal: String = row.seal.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -226,7 +236,7 @@ fn write_line(text: &mut String, organization: Uuid, event: &Event, row: &BareRo
 pub fn measure(count: usize, database_url: Option<&str>, program: &Path, report: &mut Report) -> Result<()> {
     let instance = Instance::set_up_on(program, database_url)?;
     let organization = instance.organization.parse::<keyward_core::id::Id<keyward_core::id::Organization>>()?.uuid();
-    let mut events = Events { organization, dice: 7, made: 0 };
+    let mut events = Events::new(organization);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut bare = runtime.block_on(Bare::beside(&instance, database_url))?;
     let (mut ours, mut theirs, mut ratios, mut done) = (Duration::ZERO, Duration::ZERO, Vec::new(), 0);
