@@ -29,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::proofs::Proofs;
 use crate::reservations::Reservations;
 use crate::sessions::{Parts, Sessions};
+use crate::sinks::Sinks;
 use crate::tasks::{self, Tasks, Work};
 use crate::usage::Usage;
 use crate::verify::{Counting, Verifier};
@@ -45,6 +46,7 @@ pub struct Keyward {
     pub keys: Keys,
     pub audit: Audit,
     pub proofs: Proofs,
+    pub sinks: Sinks,
     pub idempotency: Idempotency,
     pub usage: Usage,
     pub limits: Arc<Limits>,
@@ -103,6 +105,7 @@ impl Keyward {
             &settings.database.data_dir,
         )
         .await?;
+        let sinks = Sinks::open(&ground, &audit, &proofs, &metrics, &settings.audit)?;
         let sessions = Arc::new(Sessions::open(ground.clone(), settings.people.clone(), parts).await?);
         Ok(Self {
             organizations: Organizations { ground: ground.clone() },
@@ -113,6 +116,7 @@ impl Keyward {
             keys: Keys::new(ground.clone(), peppers, &settings, verifier.clone()),
             audit,
             proofs,
+            sinks,
             idempotency: Idempotency { ground: ground.clone() },
             reservations: Reservations { ground: ground.clone(), limits: limits.clone(), verifier: verifier.clone() },
             jobs,
@@ -137,6 +141,7 @@ impl Keyward {
             ground: self.ground.clone(),
             audit: self.audit.clone(),
             proofs: self.proofs.clone(),
+            sinks: self.sinks.clone(),
             checkpoint_every: Duration::from_secs(self.settings.audit.checkpoint_seconds.max(1).into()),
             verifier: self.verifier.clone(),
             limits: self.limits.clone(),
