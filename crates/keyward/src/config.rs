@@ -398,8 +398,7 @@ impl Layers {
             settings.insert(name.to_owned(), value);
         }
         let read = Value::Table(self.table).try_into();
-        let mut settings: Settings =
-            read.map_err(|error: toml::de::Error| ConfigError(error.message().to_owned()))?;
+        let mut settings: Settings = read.map_err(|error: toml::de::Error| ConfigError(error.message().to_owned()))?;
         sinks::complete(&mut settings.audit.sinks).map_err(ConfigError)?;
         Ok(settings)
     }

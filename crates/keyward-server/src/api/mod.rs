@@ -24,6 +24,7 @@ mod reservations;
 mod roles;
 pub mod route;
 mod security;
+mod sinks;
 mod socket;
 mod usage;
 mod verify;
@@ -48,6 +49,7 @@ pub fn routes() -> Vec<Route> {
         usage::routes(),
         audit::routes(),
         audit_log::routes(),
+        sinks::routes(),
         jobs::routes(),
         database::routes(),
         auth::routes(),

@@ -29,6 +29,7 @@ mod roles;
 mod security;
 mod settings;
 mod shared_limits;
+mod sinks;
 mod support;
 mod usage;
 mod web;

@@ -182,7 +182,8 @@ impl SinkSettings {
 
 /// What Elasticsearch takes as a name.
 fn is_index(name: &str) -> bool {
-    let is_letter = |letter: char| !letter.is_uppercase() && !letter.is_control() && !r#"\/*?"<>| ,#:"#.contains(letter);
+    let is_letter =
+        |letter: char| !letter.is_uppercase() && !letter.is_control() && !r#"\/*?"<>| ,#:"#.contains(letter);
     !name.is_empty() && name.len() <= 255 && !name.starts_with(['-', '_', '+', '.']) && name.chars().all(is_letter)
 }
 

@@ -31,9 +31,14 @@ pub struct Batch {
 #[derive(Debug, Clone, Copy)]
 pub enum Step {
     /// An event; `is_gap_note` where the book itself tells of a gap.
-    Event { sequence: i64, is_gap_note: bool },
+    Event {
+        sequence: i64,
+        is_gap_note: bool,
+    },
     Gap,
-    Checkpoint { size: i64 },
+    Checkpoint {
+        size: i64,
+    },
 }
 
 impl Delivery {
@@ -74,7 +79,8 @@ impl Delivery {
     fn wants(&self, record: &Record) -> bool {
         let types = &self.settings.event_types;
         let is_wanted = |name: &str| types.is_empty() || types.iter().any(|wanted| wanted == name);
-        record.severity() >= self.settings.min_severity && record.event().is_none_or(|event| is_wanted(&event.event_type))
+        record.severity() >= self.settings.min_severity
+            && record.event().is_none_or(|event| is_wanted(&event.event_type))
     }
 
     fn line(&self, record: Record) -> Line {

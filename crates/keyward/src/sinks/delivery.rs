@@ -186,7 +186,12 @@ impl Delivery {
         let delivered = events - missing;
         row.delivered_count += delivered;
         if let Some((_, why)) = sent.refused.first() {
-            tracing::warn!(sink = self.settings.name, count = sent.refused.len(), why, "a sink refused records; they are passed over");
+            tracing::warn!(
+                sink = self.settings.name,
+                count = sent.refused.len(),
+                why,
+                "a sink refused records; they are passed over"
+            );
             (row.failed_at, row.error) = (Some(now), Some(why.clone()));
         }
         self.note_outcome(row, &sent, now);
@@ -212,7 +217,13 @@ impl Delivery {
         row.retry_at = Some(Timestamp::from_micros(now.as_micros().saturating_add(wait.as_micros() as i64)));
         (row.failed_at, row.error) = (Some(now), Some(why.clone()));
         self.meter.failures.inc();
-        tracing::warn!(sink = self.settings.name, why, failures = row.failure_count, ?wait, "a sink could not be delivered to");
+        tracing::warn!(
+            sink = self.settings.name,
+            why,
+            failures = row.failure_count,
+            ?wait,
+            "a sink could not be delivered to"
+        );
     }
 
     /// The line of the book about events that this sink does not get.

@@ -82,7 +82,8 @@ pub fn deed_of(event: &EventRow) -> Deed {
         (&["read", "view", "listed", "export", "get"], Deed::Read),
     ];
     let action = event.action.as_str();
-    let says = |word: &str| action.match_indices(word).any(|(at, _)| at == 0 || b"_.-".contains(&action.as_bytes()[at - 1]));
+    let says =
+        |word: &str| action.match_indices(word).any(|(at, _)| at == 0 || b"_.-".contains(&action.as_bytes()[at - 1]));
     let found = WORDS.iter().find(|(words, _)| words.iter().any(|word| says(word)));
     found.map_or(Deed::Other, |(_, deed)| *deed)
 }
@@ -94,7 +95,9 @@ pub fn severity_of(event: &EventRow) -> Severity {
         ("SECURITY", false) => Severity::Medium,
         (_, false) => Severity::Low,
         ("SYSTEM", true) if event.action == "sink_gap" => Severity::Medium,
-        _ if matches!(deed_of(event), Deed::Delete | Deed::Disable | Deed::DisableFactor | Deed::Suspend) => Severity::Low,
+        _ if matches!(deed_of(event), Deed::Delete | Deed::Disable | Deed::DisableFactor | Deed::Suspend) => {
+            Severity::Low
+        }
         _ => Severity::Informational,
     }
 }

@@ -11,10 +11,10 @@ pub const CLAIM: &str = "UPDATE sink_cursor SET holder = $2, lease_until = $3
 
 pub const RENEW: &str = "UPDATE sink_cursor SET lease_until = $3 WHERE name = $1 AND holder = $2";
 
-pub const RELEASE: &str =
-    "UPDATE sink_cursor SET holder = NULL, lease_until = NULL WHERE name = $1 AND holder = $2";
+pub const RELEASE: &str = "UPDATE sink_cursor SET holder = NULL, lease_until = NULL WHERE name = $1 AND holder = $2";
 
 /// Only the node that holds the lease may write.
-pub const SAVE: &str = "UPDATE sink_cursor SET next_sequence = $3, checkpoint_size = $4, checkpoint_at = $5, gap_from = $6,
+pub const SAVE: &str =
+    "UPDATE sink_cursor SET next_sequence = $3, checkpoint_size = $4, checkpoint_at = $5, gap_from = $6,
     gap_to = $7, gap_count = $8, gap_reason = $9, delivered_count = $10, failure_count = $11, retry_at = $12,
     succeeded_at = $13, failed_at = $14, error = $15 WHERE name = $1 AND holder = $2";

@@ -7,7 +7,9 @@ pub mod nginx;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod receiver;
 pub mod redis;
+pub mod syslog;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -106,51 +106,66 @@ fn file(event: &EventRow) -> Value {
 /// The class and its number for what was done.
 fn class_of(subject: Subject, deed: Deed) -> (u32, u32) {
     match subject {
-        Subject::Authentication => (3002, match deed {
-            Deed::LogOn => 1,
-            Deed::LogOff => 2,
-            Deed::Renew => 5,
-            _ => OTHER,
-        }),
-        Subject::Account => (3001, match deed {
-            Deed::Create => 1,
-            Deed::Enable | Deed::Resume => 2,
-            Deed::ChangePassword => 3,
-            Deed::ResetPassword => 4,
-            Deed::Disable | Deed::Suspend => 5,
-            Deed::Delete => 6,
-            Deed::Lock => 9,
-            Deed::EnableFactor => 10,
-            Deed::DisableFactor => 11,
-            _ => OTHER,
-        }),
-        Subject::File => (6006, match deed {
-            Deed::Upload | Deed::Create => 1,
-            Deed::Download | Deed::Read => 2,
-            Deed::Update => 3,
-            Deed::Delete => 4,
-            Deed::Rename => 5,
-            Deed::Move => 7,
-            _ => OTHER,
-        }),
-        Subject::Entity => (3004, match deed {
-            Deed::Create => 1,
-            Deed::Read => 2,
-            Deed::Update | Deed::Renew => 3,
-            Deed::Delete => 4,
-            Deed::Enable => 8,
-            Deed::Disable => 9,
-            Deed::Resume => 10,
-            Deed::Suspend => 12,
-            _ => OTHER,
-        }),
-        Subject::Api => (6003, match deed {
-            Deed::Create => 1,
-            Deed::Read => 2,
-            Deed::Update => 3,
-            Deed::Delete => 4,
-            _ => OTHER,
-        }),
+        Subject::Authentication => (
+            3002,
+            match deed {
+                Deed::LogOn => 1,
+                Deed::LogOff => 2,
+                Deed::Renew => 5,
+                _ => OTHER,
+            },
+        ),
+        Subject::Account => (
+            3001,
+            match deed {
+                Deed::Create => 1,
+                Deed::Enable | Deed::Resume => 2,
+                Deed::ChangePassword => 3,
+                Deed::ResetPassword => 4,
+                Deed::Disable | Deed::Suspend => 5,
+                Deed::Delete => 6,
+                Deed::Lock => 9,
+                Deed::EnableFactor => 10,
+                Deed::DisableFactor => 11,
+                _ => OTHER,
+            },
+        ),
+        Subject::File => (
+            6006,
+            match deed {
+                Deed::Upload | Deed::Create => 1,
+                Deed::Download | Deed::Read => 2,
+                Deed::Update => 3,
+                Deed::Delete => 4,
+                Deed::Rename => 5,
+                Deed::Move => 7,
+                _ => OTHER,
+            },
+        ),
+        Subject::Entity => (
+            3004,
+            match deed {
+                Deed::Create => 1,
+                Deed::Read => 2,
+                Deed::Update | Deed::Renew => 3,
+                Deed::Delete => 4,
+                Deed::Enable => 8,
+                Deed::Disable => 9,
+                Deed::Resume => 10,
+                Deed::Suspend => 12,
+                _ => OTHER,
+            },
+        ),
+        Subject::Api => (
+            6003,
+            match deed {
+                Deed::Create => 1,
+                Deed::Read => 2,
+                Deed::Update => 3,
+                Deed::Delete => 4,
+                _ => OTHER,
+            },
+        ),
     }
 }
 
@@ -187,7 +202,8 @@ mod tests {
 
     #[test]
     fn a_refusal_tells_who_where_and_why() {
-        let told = tell(&Record::Event(Box::new(event("SECURITY", "login_failed", "user", false))), "example.com/audit");
+        let told =
+            tell(&Record::Event(Box::new(event("SECURITY", "login_failed", "user", false))), "example.com/audit");
         assert_eq!(told["time"], 1_795_176_000_000_i64);
         assert_eq!((&told["status_id"], &told["status_detail"]), (&json!(2), &json!("wrong \"password\"")));
         assert_eq!((&told["severity_id"], &told["actor"]["user"]["uid"]), (&json!(3), &json!("u-1")));

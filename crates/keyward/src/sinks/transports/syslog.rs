@@ -94,6 +94,9 @@ mod tests {
              type=\"SECURITY\" organization=\"a\\\"b\\\\c\\]d\"] {\"a\":\"é\"}"
         );
         (line.severity, line.sequence, line.action) = (Severity::High, None, "é".into());
-        assert!(message(&line, "-").starts_with("<107>1 2026-11-20T12:00:00.000001Z - keyward - - [event@32473 id=\"aud_1\" type="));
+        assert!(
+            message(&line, "-")
+                .starts_with("<107>1 2026-11-20T12:00:00.000001Z - keyward - - [event@32473 id=\"aud_1\" type=")
+        );
     }
 }
