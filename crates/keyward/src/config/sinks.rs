@@ -116,9 +116,16 @@ pub(super) fn complete(sinks: &mut [SinkSettings]) -> Result<(), String> {
 /// The list as it may be shown.
 pub(super) fn without_secrets(sinks: &Value) -> String {
     let mut sinks = sinks.clone();
-    let tables = sinks.as_array_mut().into_iter().flatten().filter_map(Value::as_table_mut);
-    for token in tables.filter_map(|table| table.get_mut("token")) {
-        *token = "[redacted]".into();
+    for table in sinks.as_array_mut().into_iter().flatten().filter_map(Value::as_table_mut) {
+        if let Some(token) = table.get_mut("token") {
+            *token = "[redacted]".into();
+        }
+        // Some receivers take their key in the query.
+        if let Some(url) = table.get_mut("url")
+            && let Some((place, _)) = url.as_str().and_then(|url| url.split_once('?'))
+        {
+            *url = format!("{place}?[redacted]").into();
+        }
     }
     sinks.to_string()
 }
@@ -239,12 +246,12 @@ mod tests {
 
     #[test]
     fn two_sinks_have_two_names_and_no_token_is_shown() {
-        let text = "[[sinks]]\nname = \"a\"\nkind = \"http\"\nurl = \"http://x\"\ntoken = \"hunter2\"\n";
+        let text = "[[sinks]]\nname = \"a\"\nkind = \"http\"\nurl = \"http://x?k=hunter3\"\ntoken = \"hunter2\"\n";
         let table: toml::Table = text.repeat(2).parse().expect("TOML");
         let shown = without_secrets(&table["sinks"]);
-        assert!(!shown.contains("hunter2") && shown.contains("[redacted]"), "{shown}");
+        assert!(!shown.contains("hunter") && shown.contains("[redacted]"), "{shown}");
         let mut sinks: Vec<SinkSettings> = table["sinks"].clone().try_into().expect("sinks");
-        assert!(!format!("{sinks:?}").contains("hunter2"));
+        assert!(!format!("{sinks:?}").contains("hunter"));
         assert_eq!(complete(&mut sinks), Err("audit.sinks[1].name is the name of two sinks".to_owned()));
     }
 }

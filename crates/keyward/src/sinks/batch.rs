@@ -1,6 +1,5 @@
 //! What is sent next: the gap that is still to be told, events from the cursor on, and a checkpoint where one is due.
 
-use keyward_core::note::SignedCheckpoint;
 use keyward_core::time::Timestamp;
 use serde_json::value::to_raw_value;
 
@@ -10,6 +9,7 @@ use super::formats;
 use super::record::{Gap, Record};
 use super::transports::Line;
 use crate::audit::EventFilter;
+use crate::config::SinkKind;
 use crate::context::Context;
 use crate::error::Result;
 
@@ -47,17 +47,21 @@ impl Delivery {
         let now = self.cursor.ground.now();
         let mut batch = Batch { lines: Vec::new(), steps: Vec::new(), next_sequence: row.next_sequence };
         if let Some(gap) = row.gap() {
-            batch.push(self.line(Record::Gap(gap, now)), Step::Gap);
+            batch.push(self.line(Record::Gap(gap, now), false), Step::Gap);
         }
         let (context, filter) = (Context::system("sinks"), EventFilter::default());
         let rows = self.audit.list_from(&context, None, &filter, row.next_sequence, MOST_EVENTS).await?;
+        let namesakes = match (self.settings.kind, rows.last()) {
+            (SinkKind::Elasticsearch, Some(last)) => self.audit.namesakes(row.next_sequence, last.sequence + 1).await?,
+            _ => Vec::new(),
+        };
         let mut bytes = 0;
         let mut has_events = false;
         for event in rows {
             let (sequence, is_gap_note) = (event.sequence, event.action == GAP_NOTED && event.event_type == "SYSTEM");
             let record = Record::Event(Box::new(event));
             if self.wants(&record) {
-                let line = self.line(record);
+                let line = self.line(record, namesakes.contains(&sequence));
                 bytes += line.text.get().len();
                 if bytes > MOST_BYTES && has_events {
                     break;
@@ -67,11 +71,11 @@ impl Delivery {
             }
             batch.next_sequence = sequence + 1;
         }
-        if let Some(latest) = self.proofs.latest().await?
-            && is_due(&latest, row, batch.next_sequence, has_events, now)
-        {
-            let size = latest.checkpoint.size as i64;
-            batch.push(self.line(Record::Checkpoint(Box::new(latest), now)), Step::Checkpoint { size });
+        if let Some(latest) = self.proofs.latest().await? {
+            let (size, had) = (latest.checkpoint.size as i64, (row.checkpoint_size, row.checkpoint_at));
+            if is_due(size, had, batch.next_sequence, has_events, now) {
+                batch.push(self.line(Record::Checkpoint(Box::new(latest), now), false), Step::Checkpoint { size });
+            }
         }
         Ok(batch)
     }
@@ -83,10 +87,15 @@ impl Delivery {
             && record.event().is_none_or(|event| is_wanted(&event.event_type))
     }
 
-    fn line(&self, record: Record) -> Line {
+    fn line(&self, record: Record, has_namesake: bool) -> Line {
+        let key = match record.sequence().filter(|_| has_namesake) {
+            Some(sequence) => format!("{}-{sequence}", record.id()),
+            None => record.id(),
+        };
         let told = formats::tell(&record, self.settings.format, &self.log);
         Line {
             id: record.id(),
+            key,
             at: record.at(),
             action: record.action().to_owned(),
             severity: record.severity(),
@@ -123,9 +132,32 @@ impl Batch {
     }
 }
 
-/// Whether the sink gets the newest checkpoint after this batch: it has all events of it by then, or has waited long enough.
-fn is_due(latest: &SignedCheckpoint, row: &CursorRow, next: i64, has_events: bool, now: Timestamp) -> bool {
-    let size = latest.checkpoint.size as i64;
-    let is_long_ago = row.checkpoint_at.is_none_or(|at| at.plus_seconds(CHECKPOINT_SECONDS) <= now);
-    size > row.checkpoint_size && (size <= next || has_events && is_long_ago)
+/// Whether the sink gets a checkpoint of so many events after this batch: it has them all by then, or none has come for a while.
+fn is_due(size: i64, had: (i64, Option<Timestamp>), next: i64, has_events: bool, now: Timestamp) -> bool {
+    let (had_size, had_at) = had;
+    let is_long_ago = had_at.is_none_or(|at| at.plus_seconds(CHECKPOINT_SECONDS) <= now);
+    size > had_size && (size <= next || has_events && is_long_ago)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_follows_its_events_and_comes_at_least_once_a_minute() {
+        let now = Timestamp::from_micros(1_795_176_000_000_000);
+        let ago = |seconds: i64| Some(now.plus_seconds(-seconds));
+        for (size, had, next, has_events, expected) in [
+            (10, (0, None), 10, true, true),
+            (10, (0, None), 10, false, true),
+            (10, (10, ago(90)), 10, true, false),
+            (10, (5, ago(1)), 12, true, true),
+            (10, (5, ago(59)), 9, true, false),
+            (10, (5, ago(60)), 9, true, true),
+            (10, (5, ago(60)), 9, false, false),
+            (10, (0, None), 9, true, true),
+        ] {
+            assert_eq!(is_due(size, had, next, has_events, now), expected, "{size} {had:?} {next} {has_events}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Elasticsearch's and OpenSearch's `_bulk`: each line is created under its own id, so that sending it again changes nothing. Every
+//! Elasticsearch's and OpenSearch's `_bulk`: each line is created under its own key, so that sending it again changes nothing. Every
 //! item has an answer of its own.
 
 use base64::Engine as _;
@@ -57,7 +57,7 @@ impl Elasticsearch {
     pub async fn send(&self, lines: &[Line]) -> Result<Taken, Trouble> {
         let mut body = String::new();
         for line in lines {
-            body += &json!({ "create": { "_index": self.index, "_id": line.id } }).to_string();
+            body += &json!({ "create": { "_index": self.index, "_id": line.key } }).to_string();
             body.push('\n');
             body += &with_timestamp(line);
             body.push('\n');

@@ -21,6 +21,8 @@ use crate::error::Result;
 #[derive(Debug)]
 pub struct Line {
     pub id: String,
+    /// What tells it from all other lines: the id, with the sequence behind it where two organizations chose the same.
+    pub key: String,
     pub at: Timestamp,
     pub action: String,
     pub severity: Severity,
@@ -91,6 +93,7 @@ impl Transport {
 fn a_line(id: &str) -> Line {
     Line {
         id: id.to_owned(),
+        key: id.to_owned(),
         at: Timestamp::from_micros(1_795_176_000_000_001),
         action: "login".into(),
         severity: Severity::Medium,
