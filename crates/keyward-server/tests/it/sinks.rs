@@ -5,6 +5,10 @@ use std::process::Stdio;
 use keyward::config::Layers;
 use keyward_core::access::Role;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
 
 use crate::security::member;
 use crate::support::process::{Process, set_up};
@@ -262,6 +266,54 @@ async fn syslog_by_tls_believes_the_one_authority_that_is_named() {
         refused.detail.contains("\"siem\" of audit.sinks cannot be used: ca_file holds no certificate"),
         "{refused}"
     );
+}
+
+/// Answers every request that comes by TLS with 200; tells what it read of each.
+async fn serve_tls(listener: TcpListener, acceptor: TlsAcceptor, told: mpsc::UnboundedSender<String>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+        let (mut text, mut chunk) = (String::new(), [0; 4_096]);
+        while !text.ends_with("}\n") {
+            match stream.read(&mut chunk).await {
+                Ok(count @ 1..) => text += &String::from_utf8_lossy(&chunk[..count]),
+                _ => break,
+            }
+        }
+        told.send(text).ok();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await.ok();
+        stream.shutdown().await.ok();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn https_believes_the_one_authority_that_is_named() {
+    let (acceptor, pem) = syslog::tls();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/in", listener.local_addr().unwrap());
+    let (tell, mut told) = mpsc::unbounded_channel();
+    tokio::spawn(serve_tls(listener, acceptor, tell));
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("ca.pem");
+    std::fs::write(&file, syslog::tls().1).unwrap();
+    let settings = sink("http", &url, &format!("ca_file = \"{}\"\n", file.display()));
+    let node = Node::start_with(Backend::Sqlite, settings.clone()).await;
+    while health(&node).await["failure_count"] == 0 {
+        node.app.keyward.sinks.nudge();
+    }
+    let error = health(&node).await["last_error"].as_str().unwrap().to_owned();
+    assert!(error.starts_with("it could not be reached: invalid peer certificate"), "{error}");
+    assert!(told.try_recv().is_err());
+    std::fs::write(&file, pem).unwrap();
+    let again = Node::open(node.place.clone(), start_of_time(), settings);
+    let service_key = node.service_key.clone();
+    node.stop().await;
+    let mut node = again.await;
+    node.service_key = service_key;
+    node.app.keyward.sinks.nudge();
+    let request = told.recv().await.unwrap();
+    assert!(request.starts_with("POST /in HTTP/1.1\r\n") && request.contains("instance_set_up"), "{request}");
+    let size = size(&node).await;
+    settled(&node, size).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

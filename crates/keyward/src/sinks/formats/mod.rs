@@ -19,14 +19,16 @@ pub fn tell(record: &Record, format: SinkFormat, log: &str) -> Value {
     }
 }
 
-/// Takes out what is null or empty, however deep: an absent field is not sent. Values within `details` stay as they are.
+/// Takes out what is null or empty, however deep: an absent or erased field is not sent. Values within `details` stay as they are.
 fn without_blanks(value: Value) -> Value {
     let Value::Object(fields) = value else { return value };
     let kept = fields.into_iter().map(|(name, value)| match name.as_str() {
         "details" => (name, value),
         _ => (name, without_blanks(value)),
     });
-    let is_blank = |value: &Value| value.is_null() || value.as_object().is_some_and(Map::is_empty);
+    let is_blank = |value: &Value| {
+        value.is_null() || value.as_str().is_some_and(str::is_empty) || value.as_object().is_some_and(Map::is_empty)
+    };
     Value::Object(kept.filter(|(_, value)| !is_blank(value)).collect())
 }
 
@@ -66,6 +68,17 @@ pub(super) mod tests {
             actor_seal: Vec::new(),
             object_seal: Vec::new(),
         }
+    }
+
+    #[test]
+    fn what_was_erased_is_absent() {
+        let mut row = event("KEY", "key_created", "key", true);
+        (row.actor_id, row.actor_name, row.ip_address) = (String::new(), None, None);
+        let record = Record::Event(Box::new(row));
+        let told = tell(&record, SinkFormat::Ecs, "x");
+        assert_eq!((told.get("user"), told.get("source")), (None, None), "{told}");
+        let told = tell(&record, SinkFormat::Ocsf, "x");
+        assert_eq!((told["actor"]["user"].get("uid"), told.get("src_endpoint")), (None, None), "{told}");
     }
 
     #[test]

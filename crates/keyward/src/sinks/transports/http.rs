@@ -4,7 +4,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use keyward_core::problem::Code;
-use keyward_core::time::Clock;
+use keyward_core::time::{Clock, Timestamp};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Certificate, Client, Response, Url, redirect};
 
@@ -24,7 +24,7 @@ const MOST_TOLD: usize = 200;
 /// A longer wait than this is not believed.
 const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 /// Of the 4xx, those that are not about what was sent: credentials, addresses, pace.
-const ABOUT_SENDER: [u16; 13] = [401, 403, 404, 405, 407, 408, 415, 421, 425, 426, 429, 431, 451];
+const ABOUT_SENDER: [u16; 16] = [401, 403, 404, 405, 407, 408, 410, 411, 414, 415, 421, 425, 426, 429, 431, 451];
 
 /// Where to, and with what.
 pub struct Post {
@@ -121,14 +121,8 @@ impl Post {
         clean.trim_end_matches([':', ' ']).chars().take(MOST_TOLD).collect()
     }
 
-    /// Retry-After (RFC 9110, 10.2.3): seconds or a date.
     fn wait_told(&self, answer: &Response) -> Option<Duration> {
-        let text = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
-        let seconds = text.parse().ok().or_else(|| {
-            let at = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
-            Some(at.as_secs().saturating_sub(self.clock.now().as_seconds().max(0) as u64))
-        })?;
-        Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
+        wait_of(answer.headers().get(RETRY_AFTER)?.to_str().ok()?, self.clock.now())
     }
 }
 
@@ -137,6 +131,15 @@ pub struct Answer {
     pub status: u16,
     pub wait: Option<Duration>,
     pub text: String,
+}
+
+/// Retry-After (RFC 9110, 10.2.3): seconds or a date.
+fn wait_of(text: &str, now: Timestamp) -> Option<Duration> {
+    let seconds = text.trim().parse().ok().or_else(|| {
+        let at = httpdate::parse_http_date(text.trim()).ok()?.duration_since(UNIX_EPOCH).ok()?;
+        Some(at.as_secs().saturating_sub(now.as_seconds().try_into().ok()?))
+    })?;
+    Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
 }
 
 /// Whether a status says that what was sent will never be taken.
@@ -172,6 +175,21 @@ pub fn unusable(settings: &SinkSettings, why: impl std::fmt::Display) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wait_is_told_in_seconds_or_as_a_date() {
+        let now = Timestamp::from_micros(1_795_176_000_000_000);
+        for (text, seconds) in [
+            ("30", Some(30)),
+            ("99999", Some(3_600)),
+            ("Fri, 20 Nov 2026 12:01:30 GMT", Some(90)),
+            ("Fri, 20 Nov 2026 11:00:00 GMT", Some(0)),
+            ("-1", None),
+            ("soon", None),
+        ] {
+            assert_eq!(wait_of(text, now), seconds.map(Duration::from_secs), "{text}");
+        }
+    }
 
     #[test]
     fn what_is_about_the_lines_and_what_is_not() {
