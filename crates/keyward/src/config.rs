@@ -345,8 +345,11 @@ impl Layers {
     fn read_text(&self, section: &str, name: &str, text: &str, variable: &str) -> Result<Value, ConfigError> {
         if format!("{section}.{name}") == SINKS {
             let tables = format!("sinks = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("sinks"));
+            let are_tables = |list: &Value| list.as_array().is_some_and(|list| list.iter().all(Value::is_table));
             // The text may hold a secret.
-            return tables.ok_or_else(|| ConfigError(format!("{variable} is not a TOML array of tables")));
+            return tables
+                .filter(are_tables)
+                .ok_or_else(|| ConfigError(format!("{variable} is not a TOML array of tables")));
         }
         let bad = |kind: &str| ConfigError(format!("{variable}: {text:?} is not a {kind}"));
         Ok(match &self.table[section][name] {

@@ -16,6 +16,8 @@ use crate::error::Result;
 /// Most events, and about the most bytes, of one batch. Datadog takes 1,000 items and 5 MB.
 const MOST_EVENTS: i64 = 500;
 const MOST_BYTES: usize = 4_000_000;
+/// Each failure in a row halves a batch, so that a slow receiver gets on; no more often than this.
+const MOST_HALVINGS: i64 = 6;
 /// A sink that gets events gets a checkpoint at least so often, even one that is ahead of it.
 const CHECKPOINT_SECONDS: i64 = 60;
 
@@ -50,7 +52,9 @@ impl Delivery {
             batch.push(self.line(Record::Gap(gap, now), false), Step::Gap);
         }
         let (context, filter) = (Context::system("sinks"), EventFilter::default());
-        let rows = self.audit.list_from(&context, None, &filter, row.next_sequence, MOST_EVENTS).await?;
+        let halvings = row.failure_count.clamp(0, MOST_HALVINGS);
+        let (most_events, most_bytes) = (MOST_EVENTS >> halvings, MOST_BYTES >> halvings);
+        let rows = self.audit.list_from(&context, None, &filter, row.next_sequence, most_events).await?;
         let namesakes = match (self.settings.kind, rows.last()) {
             (SinkKind::Elasticsearch, Some(last)) => self.audit.namesakes(row.next_sequence, last.sequence + 1).await?,
             _ => Vec::new(),
@@ -63,7 +67,7 @@ impl Delivery {
             if self.wants(&record) {
                 let line = self.line(record, namesakes.contains(&sequence));
                 bytes += line.text.get().len();
-                if bytes > MOST_BYTES && has_events {
+                if bytes > most_bytes && has_events {
                     break;
                 }
                 has_events = true;

@@ -24,9 +24,9 @@ use crate::error::Result;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the receiver's end is awaited; longer than bytes may stay without acknowledgement.
-const END_PATIENCE: Duration = Duration::from_secs(4);
+const END_PATIENCE: Duration = Duration::from_secs(6);
 #[cfg(target_os = "linux")]
-const UNACKNOWLEDGED: Duration = Duration::from_secs(3);
+const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 
 pub struct Connector {
     host: String,
