@@ -192,6 +192,9 @@ impl Table {
             rows.entry("audit_tile").or_default().push(row);
         }
         self.run("DELETE FROM audit_tile; DELETE FROM audit_hour").await?;
+        for table in ["audit_count", "audit_distinct", "audit_actor"] {
+            self.run(&format!("DELETE FROM {table} WHERE organization_id = {id}")).await?;
+        }
         for (table, rows) in rows {
             for part in rows.chunks(400) {
                 let mut text = format!("INSERT INTO {table} VALUES ");

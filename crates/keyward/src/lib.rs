@@ -25,6 +25,7 @@ mod platform;
 pub mod proofs;
 pub mod reservations;
 pub mod sessions;
+pub mod sinks;
 pub mod tasks;
 pub mod usage;
 pub mod verify;

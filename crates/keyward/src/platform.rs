@@ -30,6 +30,7 @@ use crate::oidc::Oidc;
 use crate::proofs::Proofs;
 use crate::reservations::Reservations;
 use crate::sessions::{Parts, Sessions};
+use crate::sinks::Sinks;
 use crate::tasks::{self, Tasks, Work};
 use crate::usage::Usage;
 use crate::verify::{Counting, Verifier};
@@ -46,6 +47,7 @@ pub struct Keyward {
     pub keys: Keys,
     pub audit: Audit,
     pub proofs: Proofs,
+    pub sinks: Sinks,
     pub idempotency: Idempotency,
     pub usage: Usage,
     pub limits: Arc<Limits>,
@@ -108,6 +110,7 @@ impl Keyward {
             &settings.database.data_dir,
         )
         .await?;
+        let sinks = Sinks::open(&ground, &audit, &proofs, &metrics, &settings.audit)?;
         let sessions = Arc::new(Sessions::open(ground.clone(), settings.people.clone(), parts).await?);
         let people = People { ground: ground.clone(), passwords };
         let oidc = Oidc::open(ground.clone(), &settings, people.clone(), sessions.clone())?;
@@ -120,6 +123,7 @@ impl Keyward {
             keys: Keys::new(ground.clone(), peppers, &settings, verifier.clone()),
             audit,
             proofs,
+            sinks,
             idempotency: Idempotency { ground: ground.clone() },
             reservations: Reservations { ground: ground.clone(), limits: limits.clone(), verifier: verifier.clone() },
             jobs,
@@ -145,6 +149,7 @@ impl Keyward {
             ground: self.ground.clone(),
             audit: self.audit.clone(),
             proofs: self.proofs.clone(),
+            sinks: self.sinks.clone(),
             checkpoint_every: Duration::from_secs(self.settings.audit.checkpoint_seconds.max(1).into()),
             verifier: self.verifier.clone(),
             limits: self.limits.clone(),

@@ -14,6 +14,7 @@ pub const STEPS: &[&[&str]] = &[
     &["keys", "verify"],
     &["reservations", "sessions"],
     &["proofs", "oidc"],
+    &["sinks"],
     &["tasks"],
     // The whole, as the root exports it.
     &["platform", "Keyward"],

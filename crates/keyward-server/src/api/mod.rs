@@ -25,6 +25,7 @@ mod reservations;
 mod roles;
 pub mod route;
 mod security;
+mod sinks;
 mod socket;
 mod usage;
 mod verify;
@@ -49,6 +50,7 @@ pub fn routes() -> Vec<Route> {
         usage::routes(),
         audit::routes(),
         audit_log::routes(),
+        sinks::routes(),
         jobs::routes(),
         database::routes(),
         auth::routes(),

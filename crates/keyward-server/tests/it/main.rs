@@ -31,6 +31,7 @@ mod roles;
 mod security;
 mod settings;
 mod shared_limits;
+mod sinks;
 mod support;
 mod tls;
 mod usage;

@@ -149,6 +149,9 @@ pub const OLDEST_FIRST: &str = " ORDER BY e.sequence LIMIT {}";
 
 pub const GET: &str = "SELECT e.* FROM audit_event e WHERE id = $1 ORDER BY sequence";
 pub const EVENTS_FROM: &str = "SELECT e.* FROM audit_event e WHERE sequence >= $1 AND sequence < $2 ORDER BY sequence";
+/// Events between two places whose id another organization used before.
+pub const NAMESAKES: &str = "SELECT e.sequence AS value FROM audit_event e WHERE e.sequence >= $1 AND e.sequence < $2
+    AND EXISTS (SELECT 1 FROM audit_event o WHERE o.id = e.id AND o.sequence < e.sequence)";
 pub const ROWS_BESIDE: &str =
     "SELECT id AS value FROM audit_event WHERE sequence < 0 OR sequence >= $1 ORDER BY sequence LIMIT 1";
 

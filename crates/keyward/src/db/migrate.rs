@@ -45,6 +45,7 @@ const STEPS: &[Step] = &[
     pair!("0011_book"),
     shared!("0012_passkeys"),
     shared!("0013_identities"),
+    shared!("0014_sinks"),
 ];
 
 /// The types of the shared text and what each database calls them.

@@ -11,7 +11,9 @@ pub mod nginx;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod receiver;
 pub mod redis;
+pub mod syslog;
 pub mod tls;
 
 use std::path::PathBuf;

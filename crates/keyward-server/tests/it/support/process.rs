@@ -33,7 +33,13 @@ fn place_flags(place: &Place) -> Vec<String> {
 impl Process {
     /// Starts the server with further settings, each a variable and its value.
     pub fn start(place: &Place, settings: &[(&str, &str)]) -> Self {
+        Self::start_logging(place, settings, Stdio::null())
+    }
+
+    /// The same, its log going where the caller says.
+    pub fn start_logging(place: &Place, settings: &[(&str, &str)], log: Stdio) -> Self {
         let mut child = keyward()
+            .stderr(log)
             .envs(settings.iter().copied())
             .arg("serve")
             .args(place_flags(place))
