@@ -2,6 +2,7 @@
 //! on SQLite and on PostgreSQL. The clock is ours and stands still unless a test moves it.
 
 mod agreement;
+mod brute_force;
 mod callers;
 mod cli;
 mod conventions;
@@ -19,7 +20,9 @@ mod limits;
 mod metering;
 mod nginx;
 mod nodes;
+mod noted;
 mod organizations;
+mod passwords;
 mod people;
 mod peppers;
 mod plans;
@@ -27,8 +30,11 @@ mod proofs;
 mod reservations;
 mod roles;
 mod security;
+mod session_history;
+mod sessions;
 mod settings;
 mod shared_limits;
 mod support;
+mod tokens;
 mod usage;
 mod web;

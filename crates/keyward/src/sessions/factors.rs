@@ -7,10 +7,11 @@ use keyward_core::secret::Secret;
 use keyward_core::time::Timestamp;
 use qrcode::QrCode;
 use qrcode::render::svg;
+use serde_json::json;
 use totp_rs::{Algorithm, Builder, Totp};
 
 use super::sql as statements;
-use super::{PersonRow, Present, Sessions, attempts};
+use super::{Client, IssuedTokens, PersonRow, Present, Sessions, Shown, attempts};
 use crate::announce::Subject;
 use crate::audit::{Event, EventType};
 use crate::change::Change;
@@ -97,6 +98,11 @@ impl Sessions {
 
     /// Confirms the authenticator with its first code; answers new backup codes.
     pub async fn confirm(&self, context: &Context, present: &Present, code: &str) -> Result<Vec<String>> {
+        let confirmed = self.try_confirming(context, present, code).await;
+        self.note_unproven(context, present, "totp_enabled", confirmed).await
+    }
+
+    async fn try_confirming(&self, context: &Context, present: &Present, code: &str) -> Result<Vec<String>> {
         self.count_code(&present.person.to_string()).await?;
         let mut change = Change::begin(&self.ground, context).await?;
         let row: Option<TotpRow> = sql(statements::FIND_TOTP).bind(present.person).optional(change.tx()).await?;
@@ -106,7 +112,8 @@ impl Sessions {
         let now = change.now();
         sql(statements::CONFIRM_TOTP).bind(present.person).bind(now).execute(change.tx()).await?;
         let codes = self.new_backup_codes(&mut change, present.person).await?;
-        self.note_proof(&mut change, present, now, true).await?;
+        let note = sql(statements::NOTE_PROOF).bind(present.session).bind(now).bind(now);
+        note.execute(change.tx()).await?;
         change.touch(Subject::Person(present.person));
         change.commit(Event::new(EventType::Security, "totp_enabled", "user", present.person)).await?;
         self.forget_codes(&present.person.to_string()).await?;
@@ -153,14 +160,28 @@ impl Sessions {
         Ok(left)
     }
 
-    /// Proves identity anew within a session: the password, the second factor, or both.
+    /// Proves identity anew: the password, the second factor, or both. The session goes on under another id, with other
+    /// tokens; whoever had the old ones has gained nothing (statement S-03).
     pub async fn step_up(
         &self,
         context: &Context,
         present: &Present,
+        client: &Client,
         password: Option<&Secret<String>>,
         proof: Option<&Proof>,
-    ) -> Result<()> {
+    ) -> Result<IssuedTokens> {
+        let stepped_up = self.try_stepping_up(context, present, client, password, proof).await;
+        self.note_unproven(context, present, "stepped_up", stepped_up).await
+    }
+
+    async fn try_stepping_up(
+        &self,
+        context: &Context,
+        present: &Present,
+        client: &Client,
+        password: Option<&Secret<String>>,
+        proof: Option<&Proof>,
+    ) -> Result<IssuedTokens> {
         let person = self.person(present.person).await?;
         if let Some(password) = password {
             let source = attempts::source_of(context.ip);
@@ -178,28 +199,41 @@ impl Sessions {
         if let Some(proof) = proof {
             self.prove(&mut change, &person, proof).await?;
         }
+        self.hold(&mut change, &person).await?;
         let now = change.now();
-        let authenticated_at = if password.is_some() { now } else { present.authenticated_at };
-        self.note_proof(&mut change, present, authenticated_at, proof.is_some()).await?;
-        change.touch(Subject::Person(present.person));
-        change.commit(Event::new(EventType::Security, "stepped_up", "session", present.session)).await?;
+        // Of two at the same time, one finds the session still there.
+        if self.end_within(&mut change, present.session, present.person, "stepped_up").await? == 0 {
+            return Err(Error::new(Code::Unauthenticated, Code::Unauthenticated.meaning()));
+        }
+        let shown = Shown {
+            authenticated_at: if password.is_some() { now } else { present.authenticated_at },
+            factor_at: if proof.is_some() { Some(now) } else { present.factor_at },
+            until: Some(present.expires_at),
+        };
+        let issued = self.open_session(&mut change, present.person, client, shown).await?;
+        let event = Event::new(EventType::Security, "stepped_up", "session", issued.session);
+        change.commit(event.details(json!({ "before": present.session }))).await?;
         if proof.is_some() {
             self.forget_codes(&person.id.to_string()).await?;
         }
-        Ok(())
+        Ok(issued)
     }
 
-    async fn note_proof(
+    /// One event for a password or a code that was wrong within a session; other refusals are noted where they are answered.
+    pub(super) async fn note_unproven<T>(
         &self,
-        change: &mut Change<'_>,
+        context: &Context,
         present: &Present,
-        authenticated_at: Timestamp,
-        with_factor: bool,
-    ) -> Result<()> {
-        let factor_at = if with_factor { Some(change.now()) } else { present.factor_at };
-        let note = sql(statements::STEP_UP).bind(present.session).bind(authenticated_at).bind(factor_at);
-        note.execute(change.tx()).await?;
-        Ok(())
+        action: &'static str,
+        outcome: Result<T>,
+    ) -> Result<T> {
+        if let Err(refused) = &outcome
+            && matches!(refused.code, Code::InvalidCredentials | Code::InvalidCode | Code::CodeUsed)
+        {
+            let event = Event::new(EventType::Security, action, "session", present.session);
+            self.audit.note(context, event.failed(refused.detail.clone())).await?;
+        }
+        outcome
     }
 
     /// Accepts a code of a second factor, once. Its try was counted before the change began.

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::attempts::{Subjects, source_of};
 use super::factors::Proof;
 use super::sql as statements;
-use super::{Client, IssuedTokens, PersonRow, Sessions, address_of, as_person, vault};
+use super::{Client, IssuedTokens, PersonRow, Sessions, Shown, address_of, as_person, vault};
 use crate::audit::{Event, EventType};
 use crate::change::Change;
 use crate::context::{Actor, ActorKind, Context};
@@ -45,7 +45,8 @@ impl Sessions {
     /// The first step. Unknown account, wrong password and disabled account answer alike, and take alike.
     pub async fn log_in(&self, context: &Context, client: &Client, credentials: &Credentials) -> Result<SignedIn> {
         let account = address_of(&credentials.email);
-        let person = self.person_by_email(&account).await?;
+        let known = self.person_by_email(&account).await?;
+        let person = known.clone();
         let device = match (&credentials.device, &person) {
             (Some(device), Some(person)) if self.is_trusted(device, person.id).await? => Some(device),
             _ => None,
@@ -53,36 +54,39 @@ impl Sessions {
         let source = device.cloned().unwrap_or_else(|| source_of(context.ip));
         let subjects = Subjects::of(&account, &source, device.is_some());
         if let Err(refused) = self.count_try(&subjects).await {
-            self.note_failure(context, &account, person.as_ref(), &refused.detail).await;
+            self.note_failure(context, known.as_ref(), &refused.detail).await;
             return Err(refused);
         }
         let stored = person.as_ref().and_then(|person| person.password_hash.clone());
         let verified = self.passwords.verify(&credentials.password, stored).await?;
-        let person = person.filter(|person| verified.is_right && person.disabled_at.is_none());
-        let Some(person) = person else {
+        let Some(mut person) = person.filter(|person| verified.is_right && person.disabled_at.is_none()) else {
             let refused = Error::new(Code::InvalidCredentials, Code::InvalidCredentials.meaning());
-            self.note_failure(context, &account, None, "wrong e-mail address or password").await;
+            self.note_failure(context, known.as_ref(), "wrong e-mail address or password").await;
             return Err(refused);
         };
         self.forget_tries(&subjects).await?;
         if verified.is_outdated {
-            self.rehash(&person, &credentials.password).await?;
+            self.rehash(&mut person, &credentials.password).await?;
         }
         let context = as_person(context, &person);
-        if self.has_factor(person.id).await? && device.is_none() {
-            return self.await_factor(client, &person).await;
-        }
+        let awaits_factor = device.is_none() && self.has_factor(person.id).await?;
         let mut change = Change::begin(&self.ground, &context).await?;
-        let issued = self.open_session(&mut change, person.id, client, None).await?;
+        self.hold(&mut change, &person).await?;
+        if awaits_factor {
+            return self.await_factor(change, client, &person).await;
+        }
+        let shown = Shown { authenticated_at: change.now(), factor_at: None, until: None };
+        let issued = self.open_session(&mut change, person.id, client, shown).await?;
         change.commit(signed_in(&issued, &person, "password")).await?;
         Ok(SignedIn::Done(issued))
     }
 
-    async fn await_factor(&self, client: &Client, person: &PersonRow) -> Result<SignedIn> {
+    async fn await_factor(&self, mut change: Change<'_>, client: &Client, person: &PersonRow) -> Result<SignedIn> {
         let token = vault::new_token(PENDING_PREFIX);
-        let expires_at = self.ground.now().plus_seconds(PENDING_SECONDS);
+        let expires_at = change.now().plus_seconds(PENDING_SECONDS);
         let insert = sql(statements::INSERT_PENDING).bind(vault::digest(&token)).bind(person.id).bind(client.mark());
-        insert.bind(expires_at).execute(&self.ground.db).await?;
+        insert.bind(expires_at).execute(change.tx()).await?;
+        change.commit(Event::new(EventType::Security, "second_factor_awaited", "user", person.id)).await?;
         Ok(SignedIn::Pending { login_token: Secret::new(token), methods: vec!["totp", "backup_code"] })
     }
 
@@ -106,21 +110,23 @@ impl Sessions {
         let person = self.person(person).await?;
         let context = as_person(context, &person);
         if let Err(refused) = self.count_code(&person.id.to_string()).await {
-            self.note_failure(&context, &person.email, Some(&person), &refused.detail).await;
+            self.note_failure(&context, Some(&person), &refused.detail).await;
             return Err(refused);
         }
         let mut change = Change::begin(&self.ground, &context).await?;
         if let Err(refused) = self.prove(&mut change, &person, proof).await {
             drop(change);
-            self.note_failure(&context, &person.email, Some(&person), &refused.detail).await;
+            self.note_failure(&context, Some(&person), &refused.detail).await;
             return Err(refused);
         }
-        // Two right codes at the same time: only one finds the sign-in still waiting.
-        if sql(statements::END_PENDING).bind(digest).execute(change.tx()).await? == 0 || person.disabled_at.is_some() {
+        // Two right codes at the same time: only one finds the sign-in still waiting. A new password ends the waiting.
+        if sql(statements::END_PENDING).bind(digest).execute(change.tx()).await? == 0 {
             return Err(Error::new(Code::InvalidToken, Code::InvalidToken.meaning()));
         }
+        self.hold(&mut change, &person).await?;
         let now = change.now();
-        let issued = self.open_session(&mut change, person.id, client, Some(now)).await?;
+        let shown = Shown { authenticated_at: now, factor_at: Some(now), until: None };
+        let issued = self.open_session(&mut change, person.id, client, shown).await?;
         let device = trust.then(|| vault::new_token(DEVICE_PREFIX));
         if let Some(device) = &device {
             let insert = sql(statements::INSERT_DEVICE).bind(vault::digest(device)).bind(person.id);
@@ -136,19 +142,23 @@ impl Sessions {
         Ok(find.optional::<(i64,)>(&self.ground.db).await?.is_some())
     }
 
-    async fn rehash(&self, person: &PersonRow, password: &Secret<String>) -> Result<()> {
+    /// The same password, hashed as passwords are hashed today; unless it was changed meanwhile.
+    async fn rehash(&self, person: &mut PersonRow, password: &Secret<String>) -> Result<()> {
         let hash = self.passwords.hash(password).await?;
-        let set = sql(statements::SET_HASH).bind(person.id).bind(hash).bind(person.password_hash.clone());
-        set.execute(&self.ground.db).await?;
+        let set = sql(statements::SET_HASH).bind(person.id).bind(hash.clone()).bind(person.password_hash.clone());
+        if set.execute(&self.ground.db).await? == 1 {
+            person.password_hash = Some(hash);
+        }
         Ok(())
     }
 
-    /// One event for each failure. What was typed as an address is kept only where it is an account's.
-    async fn note_failure(&self, context: &Context, account: &str, person: Option<&PersonRow>, why: &str) {
+    /// One event for each failure. What was typed as an address is kept only where it is an account's: people type
+    /// passwords there.
+    async fn note_failure(&self, context: &Context, person: Option<&PersonRow>, why: &str) {
         self.metrics.failed_logins.inc();
         let target = person.map_or_else(|| "unknown".to_owned(), |person| person.id.to_string());
-        let event = Event::new(EventType::Security, "login_failed", "user", target).failed(why);
-        let event = event.details(json!({ "account": account.chars().take(254).collect::<String>() }));
+        let mut event = Event::new(EventType::Security, "login_failed", "user", target).failed(why);
+        event.resource.name = person.map(|person| person.email.clone());
         let actor = Actor { kind: ActorKind::External, id: "sign-in".to_owned(), name: None };
         if let Err(error) = self.audit.note(&Context { actor, ..context.clone() }, event).await {
             tracing::error!(%error, "a failed sign-in could not be noted");

@@ -179,11 +179,11 @@ impl Sessions {
         session: Id<id::Session>,
         person: Id<id::User>,
         why: &str,
-    ) -> Result<()> {
+    ) -> Result<u64> {
         let now = change.now();
-        sql(statements::END_SESSION).bind(session).bind(now).bind(why).execute(change.tx()).await?;
+        let ended = sql(statements::END_SESSION).bind(session).bind(now).bind(why).execute(change.tx()).await?;
         change.touch(crate::announce::Subject::Person(person));
-        Ok(())
+        Ok(ended)
     }
 
     async fn person(&self, id: Id<id::User>) -> Result<PersonRow> {
@@ -220,24 +220,33 @@ impl Sessions {
         change: &mut Change<'_>,
         person: Id<id::User>,
         client: &Client,
-        factor_at: Option<Timestamp>,
+        shown: Shown,
     ) -> Result<IssuedTokens> {
         let (session, now) = (self.ground.new_id::<id::Session>(), change.now());
         let insert = sql(statements::INSERT_SESSION).bind(session).bind(person).bind(client.browser);
         let insert = insert.bind(client.ip.clone()).bind(client.user_agent.clone()).bind(now);
-        let insert = insert.bind(now.plus_seconds(self.session_seconds())).bind(factor_at).bind(false);
-        insert.execute(change.tx()).await?;
+        let insert = insert.bind(shown.until.unwrap_or_else(|| now.plus_seconds(self.session_seconds())));
+        insert.bind(shown.authenticated_at).bind(shown.factor_at).bind(false).execute(change.tx()).await?;
         let refresh = vault::new_token(refresh::PREFIX);
         insert_refresh(change.tx(), &refresh, session, 1).await?;
         let row: SessionRow = sql(statements::FIND_SESSION).bind(session).one(change.tx()).await?;
         self.issue(&row, refresh, now)
     }
 
-    /// The tokens of a session's present generation.
+    /// Holds the person until the change ends; refuses when the password that was shown is no longer theirs, or the
+    /// account was closed meanwhile.
+    async fn hold(&self, change: &mut Change<'_>, person: &PersonRow) -> Result<()> {
+        let hold = sql(statements::HOLD_PERSON).bind(person.id).bind(person.password_hash.clone());
+        match hold.execute(change.tx()).await? {
+            0 => Err(Error::new(Code::InvalidCredentials, Code::InvalidCredentials.meaning())),
+            _ => Ok(()),
+        }
+    }
+
+    /// The tokens of a session's present generation, as old as its last refresh.
     fn issue(&self, row: &SessionRow, refresh: String, now: Timestamp) -> Result<IssuedTokens> {
-        // A clock that was set back makes no token that is older than its parent.
-        let issued_at = now.max(row.refreshed_at);
         let access_seconds = self.tokens.access_seconds;
+        let expires_at = row.refreshed_at.plus_seconds(access_seconds).min(row.expires_at).as_seconds();
         let mut amr = vec!["pwd".to_owned()];
         amr.extend(row.factor_at.map(|_| "otp".to_owned()));
         let claims = tokens::Claims {
@@ -248,8 +257,8 @@ impl Sessions {
             sid: row.id.to_string(),
             r#gen: row.generation,
             jti: vault::new_token("jti"),
-            iat: issued_at.as_seconds(),
-            exp: issued_at.plus_seconds(access_seconds).min(row.expires_at).as_seconds(),
+            iat: row.refreshed_at.as_seconds(),
+            exp: expires_at,
             auth_time: row.authenticated_at.as_seconds(),
             amr,
         };
@@ -257,11 +266,18 @@ impl Sessions {
         Ok(IssuedTokens {
             session: row.id,
             access: Secret::new(self.tokens.sign(&claims, now)?),
-            access_seconds: access_seconds.min(left),
+            access_seconds: (expires_at - now.as_seconds()).clamp(0, access_seconds),
             refresh: Secret::new(refresh),
             refresh_seconds: self.idle_seconds().min(left),
         })
     }
+}
+
+/// What somebody has shown when a session opens, and until when it may last; a sign-in's may last as long as any.
+struct Shown {
+    authenticated_at: Timestamp,
+    factor_at: Option<Timestamp>,
+    until: Option<Timestamp>,
 }
 
 /// Where a sign-in comes from, and what it is bound to.
@@ -302,7 +318,7 @@ pub(crate) async fn end_all_within(
 
 /// One account, however its address is written.
 pub(crate) fn address_of(email: &str) -> String {
-    email.trim().trim_end_matches('.').to_lowercase()
+    email.trim_start().trim_end_matches(|letter: char| letter == '.' || letter.is_whitespace()).to_lowercase()
 }
 
 /// The context of somebody who has just shown who they are.

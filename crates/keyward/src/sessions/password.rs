@@ -27,6 +27,18 @@ impl Sessions {
         new: &Secret<String>,
         keep_sessions: bool,
     ) -> Result<()> {
+        let changed = self.try_changing_password(context, present, current, new, keep_sessions).await;
+        self.note_unproven(context, present, "password_changed", changed).await
+    }
+
+    async fn try_changing_password(
+        &self,
+        context: &Context,
+        present: &Present,
+        current: &Secret<String>,
+        new: &Secret<String>,
+        keep_sessions: bool,
+    ) -> Result<()> {
         let person = self.person(present.person).await?;
         let source = attempts::source_of(context.ip);
         let subjects = Subjects::of(&person.email, &source, false);
@@ -101,6 +113,8 @@ impl Sessions {
         let mut change = Change::begin(&self.ground, context).await?;
         let now = change.now();
         sql(statements::SET_PASSWORD).bind(person.id).bind(hash).bind(now).execute(change.tx()).await?;
+        // Nor does a sign-in go on that began with the old one.
+        sql(statements::END_PENDING_OF).bind(person.id).execute(change.tx()).await?;
         Ok(change)
     }
 

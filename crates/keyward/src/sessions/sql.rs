@@ -3,6 +3,9 @@
 pub const PERSON_BY_EMAIL: &str = "SELECT id, email, name, password_hash, disabled_at FROM person WHERE email = $1";
 pub const PERSON_BY_ID: &str = "SELECT id, email, name, password_hash, disabled_at FROM person WHERE id = $1";
 pub const SET_PASSWORD: &str = "UPDATE person SET password_hash = $2, updated_at = $3 WHERE id = $1";
+/// A write that changes nothing holds the row on either database.
+pub const HOLD_PERSON: &str = "UPDATE person SET updated_at = updated_at
+    WHERE id = $1 AND disabled_at IS NULL AND password_hash IS NOT DISTINCT FROM $2";
 pub const SET_HASH: &str = "UPDATE person SET password_hash = $2 WHERE id = $1 AND password_hash = $3";
 pub const ROLES: &str = "SELECT b.organization_id, b.role, o.second_factor_required
     FROM role_binding b LEFT JOIN organization o ON o.id = b.organization_id
@@ -21,13 +24,14 @@ pub const INSERT_PENDING: &str =
 /// Counts the try in the same step.
 pub const TRY_PENDING: &str = "UPDATE pending_login SET tries = tries + 1
     WHERE digest = $1 AND client = $2 AND expires_at > $3 AND tries < $4 RETURNING person_id AS value";
+pub const END_PENDING_OF: &str = "DELETE FROM pending_login WHERE person_id = $1";
 pub const END_PENDING: &str = "DELETE FROM pending_login WHERE digest = $1";
 pub const SWEEP_PENDING: &str = "DELETE FROM pending_login WHERE expires_at < $1";
 
 pub const INSERT_SESSION: &str =
     "INSERT INTO session (id, person_id, browser, ip_address, user_agent, created_at, last_seen_at,
       expires_at, authenticated_at, factor_at, generation, refreshed_at, confirmed)
-    VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $6, $8, 1, $6, $9)";
+    VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9, 1, $6, $10)";
 pub const INSERT_REFRESH: &str = "INSERT INTO refresh_token (digest, session_id, generation) VALUES ($1, $2, $3)";
 pub const FIND_REFRESH: &str = "SELECT session_id, generation FROM refresh_token WHERE digest = $1";
 pub const DIGEST_OF_GENERATION: &str =
@@ -39,7 +43,7 @@ pub const ROTATE: &str =
     "UPDATE session SET generation = $2, refreshed_at = $3, confirmed = $4, last_seen_at = $3 WHERE id = $1";
 pub const CONFIRM: &str = "UPDATE session SET confirmed = $3 WHERE id = $1 AND generation = $2";
 pub const SEEN: &str = "UPDATE session SET last_seen_at = $2 WHERE id = $1 AND last_seen_at < $2";
-pub const STEP_UP: &str = "UPDATE session SET authenticated_at = $2, factor_at = $3 WHERE id = $1";
+pub const NOTE_PROOF: &str = "UPDATE session SET authenticated_at = $2, factor_at = $3 WHERE id = $1";
 pub const END_SESSION: &str = "UPDATE session SET ended_at = $2, end_reason = $3 WHERE id = $1 AND ended_at IS NULL";
 pub const END_SESSIONS: &str = "UPDATE session SET ended_at = $2, end_reason = $3
     WHERE person_id = $1 AND ended_at IS NULL AND ($4 IS NULL OR id <> $4)";

@@ -2,14 +2,15 @@
 
 use axum::Json as Answer;
 use axum::extract::State;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use keyward::limits::callers::Call::Authentication;
+use keyward::sessions::Client;
 use keyward_core::secret::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{proof, session_of};
+use super::{TokensView, issued, proof, session_of};
 use crate::api::caller::Caller;
 use crate::api::json::Json;
 use crate::api::route::{Access::Person, Route, get, post};
@@ -27,9 +28,9 @@ pub fn routes() -> Vec<Route> {
         get("/v1/auth/backup-codes", Person, "How many backup codes are left", left).answers::<CodesLeft>(200),
         post("/v1/auth/backup-codes", Person, "Ten new backup codes; the old ones end", renew)
             .answers::<BackupCodes>(200),
-        post("/v1/auth/step-up", Person, "Prove identity anew within this session", step_up)
+        post("/v1/auth/step-up", Person, "Prove identity anew; the session goes on with new tokens", step_up)
             .takes::<StepUpBody>()
-            .answers_nothing()
+            .answers::<TokensView>(200)
             .limited(Authentication),
     ]
 }
@@ -109,13 +110,16 @@ async fn step_up(
     State(app): State<SharedApp>,
     caller: Caller,
     Json(body): Json<StepUpBody>,
-) -> Result<StatusCode, Problem> {
+) -> Result<Response, Problem> {
     if body.password.is_none() && body.code.is_none() {
         return Err(keyward::Error::field("/code", "is required, or a password").into());
     }
     let password = body.password.map(Secret::new);
     let proof = body.code.map(|code| proof(body.method.as_deref().unwrap_or("totp"), code)).transpose()?;
+    let (present, context) = (session_of(&caller)?, &caller.context);
+    let ip = context.ip.map(|address| address.to_string());
+    let client = Client { ip, user_agent: context.user_agent.clone(), browser: present.browser };
     let sessions = &app.keyward.sessions;
-    sessions.step_up(&caller.context, session_of(&caller)?, password.as_ref(), proof.as_ref()).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let tokens = sessions.step_up(context, present, &client, password.as_ref(), proof.as_ref()).await?;
+    Ok(issued(&client, &tokens))
 }

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::header;
 use keyward::limits::callers::Call::Authentication;
 use keyward::sessions::{Credentials, SignedIn};
+use keyward_core::problem::Code;
 use keyward_core::secret::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -80,9 +81,10 @@ async fn log_in(
 ) -> Result<Response, Problem> {
     let device = cookies::read(&visitor.headers, cookies::DEVICE).map(str::to_owned);
     let credentials = Credentials { email: body.email, password: Secret::new(body.password), device };
-    let signed_in = app.keyward.sessions.log_in(&visitor.context, &visitor.client, &credentials).await?;
-    Ok(match signed_in {
-        SignedIn::Done(tokens) => issued(&visitor.client, &tokens),
+    let client = visitor.client.clone();
+    let trying = async move { app.keyward.sessions.log_in(&visitor.context, &visitor.client, &credentials).await };
+    Ok(match to_its_end(trying).await? {
+        SignedIn::Done(tokens) => issued(&client, &tokens),
         SignedIn::Pending { login_token, methods } => {
             let view = PendingView { second_factor_required: true, login_token: login_token.expose().clone(), methods };
             ([(header::CACHE_CONTROL, "no-store")], Answer(view)).into_response()
@@ -96,15 +98,26 @@ async fn second_factor(
     Json(body): Json<SecondFactorBody>,
 ) -> Result<Response, Problem> {
     let (proof, trust) = (proof(&body.method, body.code)?, body.trust_device && visitor.client.browser);
-    let sessions = &app.keyward.sessions;
-    let (tokens, device) =
-        sessions.log_in_with_factor(&visitor.context, &visitor.client, &body.login_token, &proof, trust).await?;
-    let mut response = issued(&visitor.client, &tokens);
+    let client = visitor.client.clone();
+    let trying = async move {
+        let (sessions, token) = (&app.keyward.sessions, &body.login_token);
+        sessions.log_in_with_factor(&visitor.context, &visitor.client, token, &proof, trust).await
+    };
+    let (tokens, device) = to_its_end(trying).await?;
+    let mut response = issued(&client, &tokens);
     if let Some(device) = device {
         let cookie = cookies::set(cookies::DEVICE, device.expose(), DEVICE_SECONDS);
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     Ok(response)
+}
+
+/// A try is counted and noted also when whoever made it does not wait for the answer (statement B-06).
+async fn to_its_end<T: Send + 'static>(
+    trying: impl Future<Output = keyward::Result<T>> + Send + 'static,
+) -> Result<T, Problem> {
+    let tried = tokio::spawn(trying).await.map_err(|_| Problem::plain(Code::Internal))?;
+    Ok(tried?)
 }
 
 async fn log_out(State(app): State<SharedApp>, caller: Caller) -> Result<Response, Problem> {

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 
 use serde_json::Value;
 
@@ -34,12 +34,24 @@ fn place_flags(place: &Place) -> Vec<String> {
 impl Process {
     /// Starts the server with further settings, each a variable and its value.
     pub fn start(place: &Place, settings: &[(&str, &str)]) -> Self {
+        Self::spawn(place, settings, Stdio::null())
+    }
+
+    /// The same, and what it logs. Read it: a full pipe holds the server up.
+    pub fn start_with_log(place: &Place, settings: &[(&str, &str)]) -> (Self, ChildStderr) {
+        let mut server = Self::spawn(place, settings, Stdio::piped());
+        let log = server.child.stderr.take().expect("a pipe");
+        (server, log)
+    }
+
+    fn spawn(place: &Place, settings: &[(&str, &str)], log: Stdio) -> Self {
         let mut child = keyward()
             .envs(settings.iter().copied())
             .arg("serve")
             .args(place_flags(place))
             .args(["--listen", "127.0.0.1:0"])
             .stdout(Stdio::piped())
+            .stderr(log)
             .spawn()
             .expect("keyward starts");
         let stdout = child.stdout.take().expect("a pipe");
