@@ -100,12 +100,7 @@ pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next)
 }
 
 /// Whether this caller may make this call now; without a permission, any signed-in person may, or anybody known.
-fn admit(
-    guard: &Guard,
-    caller: &Caller,
-    permission: Option<Permission>,
-    request: &Request,
-) -> Result<(), Problem> {
+fn admit(guard: &Guard, caller: &Caller, permission: Option<Permission>, request: &Request) -> Result<(), Problem> {
     let keyward = &guard.app.keyward;
     // Only cookies show a browser's session.
     if let Some(present) = caller.session.as_ref().filter(|present| present.browser) {

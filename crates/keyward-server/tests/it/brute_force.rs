@@ -121,10 +121,16 @@ async fn b_04_an_untrusted_peer_does_not_say_where_it_comes_from() {
             assert_eq!(guess_from(&node, OWNER, &format!("198.51.100.{host}")).await.status, 401);
         }
         for (name, value) in [
-            ("x-forwarded-for", "198.51.100.9"), ("X-FORWARDED-FOR", "2001:db8::9"), ("forwarded", "for=198.51.100.9"),
-            ("x-real-ip", "198.51.100.9"), ("true-client-ip", "198.51.100.9"), ("user-agent", "another"), ("cookie", "__Host-keyward_device=kwd_x"),
+            ("x-forwarded-for", "198.51.100.9"),
+            ("X-FORWARDED-FOR", "2001:db8::9"),
+            ("forwarded", "for=198.51.100.9"),
+            ("x-real-ip", "198.51.100.9"),
+            ("true-client-ip", "198.51.100.9"),
+            ("user-agent", "another"),
+            ("cookie", "__Host-keyward_device=kwd_x"),
         ] {
-            let request = node.bare(Method::POST, "/v1/auth/login").header(name, value).header("sec-fetch-site", "same-origin");
+            let request =
+                node.bare(Method::POST, "/v1/auth/login").header(name, value).header("sec-fetch-site", "same-origin");
             let refused = Answer::of(request.json(&json!({ "email": OWNER, "password": PASSWORD }))).await;
             assert_eq!((refused.status, refused.code()), (429, "rate_limited"), "{name}");
         }

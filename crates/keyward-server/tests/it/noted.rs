@@ -8,7 +8,9 @@ use keyward::page::PageRequest;
 use keyward_core::access::Role;
 use serde_json::{Value, json};
 
-use crate::people::{NEW_PASSWORD, PASSWORD, code, enroll, log_in, pair, person, post, refresh, reset_token, second, tokens, with};
+use crate::people::{
+    NEW_PASSWORD, PASSWORD, code, enroll, log_in, pair, person, post, refresh, reset_token, second, tokens, with,
+};
 use crate::support::{Answer, Node, on_both};
 
 /// What a call must leave in the book.
@@ -35,7 +37,11 @@ async fn left(node: &Node, answer: &Answer, status: u16, line: Line<'_>) {
     let resource = (event.resource_type.as_str(), event.resource_id.as_str());
     assert_eq!(resource.0, line.resource.0, "{told}");
     assert!(line.resource.1 == "*" && !resource.1.is_empty() || resource.1 == line.resource.1, "{told}: {resource:?}");
-    assert_eq!((event.ip_address.as_deref(), event.occurred_at), (Some("127.0.0.1"), node.app.keyward.clock.now()), "{told}");
+    assert_eq!(
+        (event.ip_address.as_deref(), event.occurred_at),
+        (Some("127.0.0.1"), node.app.keyward.clock.now()),
+        "{told}"
+    );
     assert_eq!(event.error_message.is_some(), !line.success, "{told}");
 }
 

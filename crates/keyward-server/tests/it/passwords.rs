@@ -24,7 +24,8 @@ fn address(kind: &str, account: usize) -> String {
 
 /// A try from a source of its own, so that nobody has to wait.
 async fn fail(node: &Node, email: &str, password: &str, source: usize) -> Answer {
-    let request = node.bare(Method::POST, "/v1/auth/login").header("x-forwarded-for", format!("2001:db8:{source:x}::1"));
+    let request =
+        node.bare(Method::POST, "/v1/auth/login").header("x-forwarded-for", format!("2001:db8:{source:x}::1"));
     Answer::of(request.json(&json!({ "email": email, "password": password }))).await
 }
 
@@ -142,7 +143,8 @@ async fn a_04_unknown_wrong_and_disabled_take_the_same_time() {
             }
         }
         let medians = times.map(|mut times| median(&mut times));
-        let (least, most) = (medians.iter().copied().fold(f64::MAX, f64::min), medians.iter().copied().fold(0.0, f64::max));
+        let (least, most) =
+            (medians.iter().copied().fold(f64::MAX, f64::min), medians.iter().copied().fold(0.0, f64::max));
         gap = gap.min(most / least - 1.0);
         println!("medians {medians:?}, {:.2} % apart", 100.0 * (most / least - 1.0));
         if gap < 0.05 {

@@ -205,14 +205,22 @@ async fn s_14_the_setting_strict_makes_every_second_use_reuse() {
         person(&node, "a@example.com", Role::Viewer).await;
         let (_, first) = tokens(&node, "a@example.com").await;
         let (access, next) = pair(&refresh(&node, &first).await);
-        assert_eq!((refresh(&node, &first).await.code(), me(&node, &access).await), ("refresh_reuse", 401), "unused, at once");
+        assert_eq!(
+            (refresh(&node, &first).await.code(), me(&node, &access).await),
+            ("refresh_reuse", 401),
+            "unused, at once"
+        );
         assert_eq!(refresh(&node, &next).await.code(), "invalid_token");
 
         let (_, first) = tokens(&node, "a@example.com").await;
         let answers = join_all((0..20).map(|_| refresh(&node, &first))).await;
         let codes: Vec<&str> = answers.iter().filter(|answer| answer.status != 200).map(Answer::code).collect();
         assert_eq!(codes.len(), 19, "one got tokens");
-        assert_eq!(codes.iter().collect::<HashSet<_>>().len(), 2, "one was told of the reuse, the others find nothing: {codes:?}");
+        assert_eq!(
+            codes.iter().collect::<HashSet<_>>().len(),
+            2,
+            "one was told of the reuse, the others find nothing: {codes:?}"
+        );
         let (access, _) = pair(answers.iter().find(|answer| answer.status == 200).unwrap());
         assert_eq!(me(&node, &access).await, 401);
         assert_eq!(node.tell("SELECT count(*) AS value FROM audit_event WHERE action = 'refresh_reuse'").await, 2);
@@ -230,12 +238,16 @@ async fn killed_before_the_answer(backend: Backend) {
     let client = reqwest::Client::new();
     for round in 0..4 {
         let mut server = Process::start(&place, &[]);
-        let send = async |url: &str, path: &str, body: Value| Answer::of(client.post(format!("{url}{path}")).json(&body)).await;
-        let (_, held) = pair(&send(&server.url, "/v1/auth/login", json!({ "email": "a@example.com", "password": PASSWORD })).await);
+        let send = async |url: &str, path: &str, body: Value| {
+            Answer::of(client.post(format!("{url}{path}")).json(&body)).await
+        };
+        let (_, held) =
+            pair(&send(&server.url, "/v1/auth/login", json!({ "email": "a@example.com", "password": PASSWORD })).await);
         let before = place.tell(TOKENS).await;
         let mut stream = TcpStream::connect(server.url.trim_start_matches("http://")).await.unwrap();
         let body = json!({ "refresh_token": held }).to_string();
-        let head = "POST /v1/auth/refresh HTTP/1.1\r\nHost: keyward\r\nContent-Type: application/json\r\nContent-Length:";
+        let head =
+            "POST /v1/auth/refresh HTTP/1.1\r\nHost: keyward\r\nContent-Type: application/json\r\nContent-Length:";
         stream.write_all(format!("{head} {}\r\n\r\n{body}", body.len()).as_bytes()).await.unwrap();
         let committed = async {
             while place.tell(TOKENS).await == before {

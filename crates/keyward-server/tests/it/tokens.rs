@@ -20,8 +20,8 @@ const PEPPER: [u8; 32] = [7; 32];
 const SEED: [u8; 32] = [3; 32];
 /// The order of the base point (RFC 8032, 5.1), little-endian.
 const ORDER: [u8; 32] = [
-    0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    0, 0, 0, 0, 0, 0x10,
+    0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
 ];
 
 fn base64(bytes: impl AsRef<[u8]>) -> String {
@@ -109,16 +109,33 @@ async fn s_08(backend: Backend) {
 
 /// The signature is right, the header is not.
 async fn headers(node: &Node, forger: &Forger) {
-    for algorithm in ["none", "None", "NONE", "nOnE", "", "HS256", "ES256", "ES384", "RS256", "PS256", "Ed25519", "Ed448", "eddsa", "EdDSA "] {
+    for algorithm in [
+        "none", "None", "NONE", "nOnE", "", "HS256", "ES256", "ES384", "RS256", "PS256", "Ed25519", "Ed448", "eddsa",
+        "EdDSA ",
+    ] {
         refused(node, algorithm, &forger.headed(|header| header["alg"] = json!(algorithm))).await;
     }
     let public = forger.pair.public_key().as_ref().to_vec();
     let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "x": base64(&public) });
     for (member, value) in [
-        ("jwk", jwk.clone()), ("jku", json!("https://evil.example/jwks")), ("x5u", json!("https://evil.example/x")), ("x5c", json!([STANDARD.encode(&public)])),
-        ("crit", json!(["exp"])), ("crit", json!([])), ("b64", json!(false)), ("zip", json!("DEF")), ("cty", json!("JWT")), ("typ", json!("JWT")),
-        ("typ", json!("at+JWT")), ("typ", Value::Null), ("kid", json!("sig_01k00000000000000000000000")), ("kid", json!(0)), ("kid", json!("../../dev/null")),
-        ("alg", json!(["EdDSA"])), ("alg", json!({ "alg": "EdDSA" })), ("alg", json!(0)),
+        ("jwk", jwk.clone()),
+        ("jku", json!("https://evil.example/jwks")),
+        ("x5u", json!("https://evil.example/x")),
+        ("x5c", json!([STANDARD.encode(&public)])),
+        ("crit", json!(["exp"])),
+        ("crit", json!([])),
+        ("b64", json!(false)),
+        ("zip", json!("DEF")),
+        ("cty", json!("JWT")),
+        ("typ", json!("JWT")),
+        ("typ", json!("at+JWT")),
+        ("typ", Value::Null),
+        ("kid", json!("sig_01k00000000000000000000000")),
+        ("kid", json!(0)),
+        ("kid", json!("../../dev/null")),
+        ("alg", json!(["EdDSA"])),
+        ("alg", json!({ "alg": "EdDSA" })),
+        ("alg", json!(0)),
     ] {
         refused(node, member, &forger.headed(|header| header[member] = value)).await;
     }
@@ -128,17 +145,30 @@ async fn headers(node: &Node, forger: &Forger) {
     let header = forger.header.to_string();
     let claims = forger.claims.to_string();
     for header in [
-        header.replacen('{', r#"{"alg":"none","#, 1), header.replacen('{', r#"{"alg":"EdDSA","#, 1), header.replacen('}', r#","alg":"EdDSA"}"#, 1),
-        header.replacen(':', ": ", 1), format!(" {header}"), format!("{header}\n"), format!("\u{feff}{header}"), header.replace("EdDSA", "\\u0045dDSA"), "{}".to_owned(),
-        "null".to_owned(), "[]".to_owned(), String::new(),
+        header.replacen('{', r#"{"alg":"none","#, 1),
+        header.replacen('{', r#"{"alg":"EdDSA","#, 1),
+        header.replacen('}', r#","alg":"EdDSA"}"#, 1),
+        header.replacen(':', ": ", 1),
+        format!(" {header}"),
+        format!("{header}\n"),
+        format!("\u{feff}{header}"),
+        header.replace("EdDSA", "\\u0045dDSA"),
+        "{}".to_owned(),
+        "null".to_owned(),
+        "[]".to_owned(),
+        String::new(),
     ] {
         refused(node, "header", &forger.sign(&header, &claims)).await;
     }
     // The public key as the secret of an HMAC, as it may be written down.
     let spki = [b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00".as_slice(), &public].concat();
     let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(&spki));
-    for secret in [public.clone(), base64(&public).into_bytes(), jwk.to_string().into_bytes(), spki, pem.into_bytes(), vec![]] {
-        for (algorithm, name) in [(hmac::HMAC_SHA256, "HS256"), (hmac::HMAC_SHA512, "HS512"), (hmac::HMAC_SHA256, "EdDSA")] {
+    for secret in
+        [public.clone(), base64(&public).into_bytes(), jwk.to_string().into_bytes(), spki, pem.into_bytes(), vec![]]
+    {
+        for (algorithm, name) in
+            [(hmac::HMAC_SHA256, "HS256"), (hmac::HMAC_SHA512, "HS512"), (hmac::HMAC_SHA256, "EdDSA")]
+        {
             let mut header = forger.header.clone();
             header["alg"] = json!(name);
             let message = format!("{}.{}", base64(header.to_string()), base64(&claims));
@@ -153,26 +183,60 @@ async fn payloads(node: &Node, forger: &Forger) {
     for claim in forger.claims.as_object().unwrap().keys() {
         refused(node, claim, &forger.claiming(|claims| drop(claims.as_object_mut().unwrap().remove(claim)))).await;
         refused(node, claim, &forger.claiming(|claims| claims[claim] = Value::Null)).await;
-        let twice = forger.claims.to_string().replacen('{', &format!("{{{}:{},", json!(claim), forger.claims[claim]), 1);
+        let twice =
+            forger.claims.to_string().replacen('{', &format!("{{{}:{},", json!(claim), forger.claims[claim]), 1);
         refused(node, "a member twice", &forger.sign(&forger.header.to_string(), twice)).await;
     }
     let exp = forger.claims["exp"].as_i64().unwrap();
     for (claim, value) in [
-        ("exp", json!(exp.to_string())), ("exp", json!(exp as f64 + 0.5)), ("exp", json!(-1)), ("exp", json!(1e300)), ("exp", json!(u64::MAX)), ("exp", json!(0)),
-        ("nbf", json!(exp)), ("nbf", json!(0)), ("aud", json!([forger.claims["aud"]])), ("aud", json!("other")), ("iss", json!("other")), ("iss", json!("keyward/")),
-        ("sub", json!("usr_01k00000000000000000000000")), ("sid", json!("ses_01k00000000000000000000000")), ("sid", forger.claims["sub"].clone()), ("gen", json!(2)),
-        ("gen", json!(i64::MAX)), ("gen", json!("1")), ("amr", json!("pwd")), ("role", json!("owner")),
+        ("exp", json!(exp.to_string())),
+        ("exp", json!(exp as f64 + 0.5)),
+        ("exp", json!(-1)),
+        ("exp", json!(1e300)),
+        ("exp", json!(u64::MAX)),
+        ("exp", json!(0)),
+        ("nbf", json!(exp)),
+        ("nbf", json!(0)),
+        ("aud", json!([forger.claims["aud"]])),
+        ("aud", json!("other")),
+        ("iss", json!("other")),
+        ("iss", json!("keyward/")),
+        ("sub", json!("usr_01k00000000000000000000000")),
+        ("sid", json!("ses_01k00000000000000000000000")),
+        ("sid", forger.claims["sub"].clone()),
+        ("gen", json!(2)),
+        ("gen", json!(i64::MAX)),
+        ("gen", json!("1")),
+        ("amr", json!("pwd")),
+        ("role", json!("owner")),
     ] {
         refused(node, claim, &forger.claiming(|claims| claims[claim] = value)).await;
     }
     let (header, claims) = (forger.header.to_string(), forger.claims.to_string());
     for payload in [
-        String::new(), "{}".to_owned(), "null".to_owned(), format!("[{claims}]"), format!("{claims} {claims}"), format!("{claims}x"), format!("\u{feff}{claims}"),
-        json!(claims).to_string(), forger.claiming(|_| {}), claims[..claims.len() - 1].to_owned(), format!("{}1{}", "[".repeat(1_000), "]".repeat(1_000)),
+        String::new(),
+        "{}".to_owned(),
+        "null".to_owned(),
+        format!("[{claims}]"),
+        format!("{claims} {claims}"),
+        format!("{claims}x"),
+        format!("\u{feff}{claims}"),
+        json!(claims).to_string(),
+        forger.claiming(|_| {}),
+        claims[..claims.len() - 1].to_owned(),
+        format!("{}1{}", "[".repeat(1_000), "]".repeat(1_000)),
     ] {
         refused(node, "payload", &forger.sign(&header, payload)).await;
     }
-    refused(node, "not UTF-8", &forger.sign(&header, claims.replace("pwd", "p\u{fffd}d").into_bytes().iter().map(|byte| byte | 0x80).collect::<Vec<u8>>())).await;
+    refused(
+        node,
+        "not UTF-8",
+        &forger.sign(
+            &header,
+            claims.replace("pwd", "p\u{fffd}d").into_bytes().iter().map(|byte| byte | 0x80).collect::<Vec<u8>>(),
+        ),
+    )
+    .await;
 }
 
 /// Everything is right but the signature, or how it is written.
@@ -222,9 +286,26 @@ async fn signatures(node: &Node, forger: &Forger, genuine: &str) {
     let letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let value = letters.find(last).unwrap();
     for other in (0..16).map(|low| value & !15 | low).filter(|other| *other != value) {
-        refused(node, "bits that say nothing", &format!("{}{}", &genuine[..genuine.len() - 1], &letters[other..=other])).await;
+        refused(
+            node,
+            "bits that say nothing",
+            &format!("{}{}", &genuine[..genuine.len() - 1], &letters[other..=other]),
+        )
+        .await;
     }
-    for other in [format!("{genuine}="), format!("{genuine}=="), format!("{message}.{}", URL_SAFE.encode(&signature)), format!("{genuine}A"), format!("{genuine}."), format!("{genuine}.{text}"), format!("{message}."), message.to_owned(), format!(".{message}.{text}"), format!("{message}.~{text}"), format!("{message}..{text}")] {
+    for other in [
+        format!("{genuine}="),
+        format!("{genuine}=="),
+        format!("{message}.{}", URL_SAFE.encode(&signature)),
+        format!("{genuine}A"),
+        format!("{genuine}."),
+        format!("{genuine}.{text}"),
+        format!("{message}."),
+        message.to_owned(),
+        format!(".{message}.{text}"),
+        format!("{message}.~{text}"),
+        format!("{message}..{text}"),
+    ] {
         refused(node, "written in another way", &other).await;
     }
     // Signed again until its text has a letter that the two alphabets write differently.
@@ -240,7 +321,8 @@ async fn signatures(node: &Node, forger: &Forger, genuine: &str) {
         }
     };
     refused(node, "the other alphabet", &other).await;
-    let flattened = json!({ "payload": message.split('.').nth(1), "protected": message.split('.').next(), "signature": text });
+    let flattened =
+        json!({ "payload": message.split('.').nth(1), "protected": message.split('.').next(), "signature": text });
     refused(node, "as JSON", &base64(flattened.to_string())).await;
 }
 
@@ -263,8 +345,12 @@ async fn s_08_a_key_of_another_kind_verifies_nothing() {
     identity[0] = 1;
     let other = Ed25519KeyPair::from_seed_unchecked(&[4; 32]).unwrap();
     let cases: [(&str, Vec<u8>, &[u8]); 6] = [
-        ("of small order", sealed(&SEED), &identity), ("zero", sealed(&SEED), &[0; 32]), ("of another pair", sealed(&SEED), other.public_key().as_ref()),
-        ("too short", sealed(&SEED), &own[..31]), ("on another curve", sealed(&[3; 48]), own), ("not sealed by us", SEED.to_vec(), own),
+        ("of small order", sealed(&SEED), &identity),
+        ("zero", sealed(&SEED), &[0; 32]),
+        ("of another pair", sealed(&SEED), other.public_key().as_ref()),
+        ("too short", sealed(&SEED), &own[..31]),
+        ("on another curve", sealed(&[3; 48]), own),
+        ("not sealed by us", SEED.to_vec(), own),
     ];
     for (what, sealed, public_key) in cases {
         let (node, forger) = forger(Node::start_with(Backend::Sqlite, with_pepper).await).await;
@@ -273,9 +359,15 @@ async fn s_08_a_key_of_another_kind_verifies_nothing() {
         let node = plant(node, &sealed, public_key).await;
         let published = node.get("/.well-known/jwks.json").await;
         let kid = &forger.header["kid"];
-        assert!(published.json["keys"].as_array().unwrap().iter().all(|key| key["kid"] != *kid), "{what}: {published:?}");
+        assert!(
+            published.json["keys"].as_array().unwrap().iter().all(|key| key["kid"] != *kid),
+            "{what}: {published:?}"
+        );
         for key in published.json["keys"].as_array().unwrap() {
-            assert_eq!((&key["kty"], &key["crv"], &key["alg"], &key["use"]), (&json!("OKP"), &json!("Ed25519"), &json!("EdDSA"), &json!("sig")));
+            assert_eq!(
+                (&key["kty"], &key["crv"], &key["alg"], &key["use"]),
+                (&json!("OKP"), &json!("Ed25519"), &json!("EdDSA"), &json!("sig"))
+            );
             assert_eq!(URL_SAFE_NO_PAD.decode(key["x"].as_str().unwrap()).unwrap().len(), 32);
         }
         let message = genuine.rsplit_once('.').unwrap().0;

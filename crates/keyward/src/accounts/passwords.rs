@@ -49,7 +49,12 @@ impl Passwords {
         getrandom::fill(&mut random).expect("the operating system gives randomness");
         let (memory, passes) = (settings.hash_memory_kib, settings.hash_passes);
         let least = Params::DEFAULT;
-        let params = Params::new(memory.clamp(least.m_cost(), MOST_MEMORY_KIB), passes.clamp(least.t_cost(), MOST_PASSES), 1, None);
+        let params = Params::new(
+            memory.clamp(least.m_cost(), MOST_MEMORY_KIB),
+            passes.clamp(least.t_cost(), MOST_PASSES),
+            1,
+            None,
+        );
         let hasher = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.expect("they are within Argon2's bounds"));
         Self {
             nobodys: hash_with(&hasher, &random).expect("a hash without limits of its own"),

@@ -58,7 +58,13 @@ impl Sessions {
             return Err(refused);
         }
         let stored = person.as_ref().and_then(|person| person.password_hash.clone());
-        let verified = self.passwords.verify(&credentials.password, stored).await?;
+        let verified = match self.passwords.verify(&credentials.password, stored).await {
+            Ok(verified) => verified,
+            Err(refused) => {
+                self.note_failure(context, known.as_ref(), &refused.detail).await;
+                return Err(refused);
+            }
+        };
         let Some(mut person) = person.filter(|person| verified.is_right && person.disabled_at.is_none()) else {
             let refused = Error::new(Code::InvalidCredentials, Code::InvalidCredentials.meaning());
             self.note_failure(context, known.as_ref(), "wrong e-mail address or password").await;
