@@ -45,6 +45,9 @@ async fn left(node: &Node, answer: &Answer, status: u16, line: Line<'_>) {
     assert_eq!(event.error_message.is_some(), !line.success, "{told}");
 }
 
+/// A call, its status, and the action and the resource of its line.
+type Row<'a> = (Method, String, Value, u16, &'a str, (&'a str, &'a str));
+
 on_both! {
     async fn l_01_people_who_sign_in_and_out(node: Node) {
         let a = person(&node, "a@example.com", Role::Owner).await.to_string();
@@ -139,7 +142,7 @@ on_both! {
         left(&node, &made, 201, Line { action: "key_created", actor: ("user", &owner), resource: ("key", &key), success: true }).await;
         let (keys, members) = (format!("/v1/api-keys/{key}"), format!("/v1/members/{member}"));
         let organization = node.organization.clone();
-        let table: Vec<(Method, String, Value, u16, &str, (&str, &str))> = vec![
+        let table: [Row<'_>; 16] = [
             (Method::PATCH, keys.clone(), json!({ "name": "other" }), 200, "key_updated", ("key", &key)),
             (Method::POST, format!("{keys}/rotate"), json!({}), 200, "key_rotated", ("key", &key)),
             (Method::POST, format!("{keys}/disable"), json!({}), 200, "key_disabled", ("key", &key)),
