@@ -17,6 +17,7 @@ mod jobs;
 mod keys;
 mod leaks;
 mod limits;
+mod mails;
 mod metering;
 mod nginx;
 mod nodes;

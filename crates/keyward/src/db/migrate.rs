@@ -43,6 +43,7 @@ const STEPS: &[Step] = &[
     shared!("0009_partitions"),
     shared!("0010_audit_order"),
     pair!("0011_book"),
+    shared!("0015_mail"),
 ];
 
 /// The types of the shared text and what each database calls them.

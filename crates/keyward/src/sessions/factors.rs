@@ -213,6 +213,7 @@ impl Sessions {
         let issued = self.open_session(&mut change, present.person, client, shown).await?;
         let event = Event::new(EventType::Security, "stepped_up", "session", issued.session);
         change.commit(event.details(json!({ "before": present.session }))).await?;
+        self.outbox.wake();
         if proof.is_some() {
             self.forget_codes(&person.id.to_string()).await?;
         }
@@ -257,8 +258,7 @@ impl Sessions {
                 }
                 let left =
                     "A backup code of your account was used to sign in. If this was not you, change your password.";
-                self.mailer.send(&person.email, "A backup code was used", left);
-                Ok(())
+                self.outbox.put(change, &person.email, "A backup code was used", left).await
             }
         }
     }

@@ -139,6 +139,7 @@ impl Sessions {
             insert.bind(now.plus_days(DEVICE_DAYS)).execute(change.tx()).await?;
         }
         change.commit(signed_in(&issued, &person, proof.method())).await?;
+        self.outbox.wake();
         self.forget_codes(&person.id.to_string()).await?;
         Ok((issued, device.map(Secret::new)))
     }

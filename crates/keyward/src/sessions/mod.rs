@@ -9,6 +9,7 @@ mod csrf;
 mod current;
 mod factors;
 mod login;
+mod outbox;
 mod password;
 mod refresh;
 mod sql;
@@ -35,6 +36,7 @@ use crate::keys::peppers::Peppers;
 use crate::mail::Mailer;
 use crate::metrics::Metrics;
 use current::Memory;
+use outbox::Outbox;
 use sql as statements;
 use tokens::Tokens;
 use vault::Vault;
@@ -99,7 +101,7 @@ pub struct Sessions {
     vault: Vault,
     pub tokens: Tokens,
     passwords: Arc<Passwords>,
-    mailer: Arc<Mailer>,
+    outbox: Outbox,
     metrics: Arc<Metrics>,
     memory: Memory,
 }
@@ -109,7 +111,7 @@ pub(crate) struct Parts {
     pub audit: Audit,
     pub peppers: Arc<Peppers>,
     pub passwords: Arc<Passwords>,
-    pub mailer: Arc<Mailer>,
+    pub mailer: Mailer,
     pub metrics: Arc<Metrics>,
     pub public_url: String,
 }
@@ -122,15 +124,25 @@ impl Sessions {
         Ok(Self {
             audit,
             memory: Memory::default(),
+            outbox: Outbox::new(ground.clone(), vault.clone(), mailer),
             ground,
             settings,
             public_url,
             vault,
             tokens,
             passwords,
-            mailer,
             metrics,
         })
+    }
+
+    /// Sends the mails that are due.
+    pub async fn deliver(&self) -> Result<()> {
+        self.outbox.deliver().await
+    }
+
+    /// Returns when a mail was written.
+    pub(crate) async fn delivery_wanted(&self) {
+        self.outbox.wanted().await;
     }
 
     /// The sessions of a person that are in force, newest first.

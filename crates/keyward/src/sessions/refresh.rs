@@ -115,13 +115,11 @@ impl Sessions {
     async fn end_for_reuse(&self, mut change: Change<'_>, row: &SessionRow, person: &PersonRow) -> Result<()> {
         self.end_within(&mut change, row.id, row.person_id, "refresh_reuse").await?;
         let event = Event::new(EventType::Security, "refresh_reuse", "session", row.id).named(&person.email);
+        let text = "A refresh token of one of your sessions was used twice. Somebody may have had a copy of it, so the session \
+                    was ended. Sign in again; if this was not you, change your password.";
+        self.outbox.put(&mut change, &person.email, "A session was ended", text).await?;
         change.commit(event.failed("a refresh token was used a second time")).await?;
-        self.mailer.send(
-            &person.email,
-            "A session was ended",
-            "A refresh token of one of your sessions was used twice. Somebody may have had a copy of it, so the session was \
-             ended. Sign in again; if this was not you, change your password.",
-        );
+        self.outbox.wake();
         Ok(())
     }
 

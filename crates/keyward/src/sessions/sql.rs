@@ -84,3 +84,12 @@ pub const FIND_RESET: &str =
 pub const USE_RESET: &str =
     "UPDATE password_reset SET used_at = $2 WHERE digest = $1 AND used_at IS NULL AND expires_at > $2";
 pub const SWEEP_RESETS: &str = "DELETE FROM password_reset WHERE expires_at < $1";
+
+pub const PUT_MAIL: &str =
+    "INSERT INTO mail_outbox (id, sealed, attempts, due_at, created_at) VALUES ($1, $2, 0, $3, $3)";
+pub const DUE_MAIL: &str =
+    "SELECT id, sealed, attempts FROM mail_outbox WHERE due_at <= $1 ORDER BY due_at, id LIMIT 1";
+/// Of two nodes that find it due, one takes it.
+pub const TAKE_MAIL: &str = "UPDATE mail_outbox SET attempts = attempts + 1, due_at = $3
+    WHERE id = $1 AND due_at <= $2 RETURNING id, sealed, attempts";
+pub const FORGET_MAIL: &str = "DELETE FROM mail_outbox WHERE id = $1";
