@@ -84,6 +84,9 @@ impl Outbox {
         let Some(row) = due else { return Ok(None) };
         let wait = (FIRST_WAIT_SECONDS << row.attempts.clamp(0, 10)).min(LONGEST_WAIT_SECONDS);
         let take = sql(statements::TAKE_MAIL).bind(row.id).bind(now).bind(now.plus_seconds(wait));
-        Ok(take.optional(&self.ground.db).await?)
+        let mut tx = self.ground.db.begin().await?;
+        let taken = take.optional(&mut tx).await?;
+        tx.commit().await?;
+        Ok(taken)
     }
 }
