@@ -90,6 +90,21 @@ impl Instance {
         Ok(Self { program, server, api: Api { address, ..api }, organization, database_url, folder })
     }
 
+    /// Which database the program works on.
+    pub fn place_flags(&self) -> Vec<String> {
+        let mut flags = vec!["--data-dir".to_owned(), self.folder.path().display().to_string()];
+        flags.extend(database_flag(self.database_url.as_deref()).into_iter().map(str::to_owned));
+        flags
+    }
+
+    /// An upkeep of the whole database, to its end.
+    pub fn maintain(&self, kind: &str) -> Result<()> {
+        let mut command = Command::new(&self.program);
+        let output = command.args(["database", "maintain", kind]).args(self.place_flags()).output()?;
+        ensure!(output.status.success(), "upkeep failed: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
     /// The file of the embedded database.
     pub fn database_file(&self) -> PathBuf {
         self.folder.path().join("keyward.db")

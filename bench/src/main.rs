@@ -5,6 +5,9 @@
 
 mod answer;
 mod api;
+mod audit_events;
+mod audit_search;
+mod audit_table;
 mod cached_memory;
 mod connection;
 mod contest;
@@ -58,8 +61,14 @@ pub struct Options {
     /// Measure only how so many usage records are taken in, beside a bare insert of the same rows.
     #[arg(long, value_name = "RECORDS", value_parser = number_up_to(10_000_000))]
     usage_records: Option<usize>,
-    /// An empty PostgreSQL database for the usage records; SQLite when absent.
-    #[arg(long, requires = "usage_records")]
+    /// Measure only how so many audit events are taken in, beside the bare rows.
+    #[arg(long, value_name = "EVENTS", value_parser = number_up_to(50_000_000), conflicts_with = "usage_records")]
+    audit_events: Option<usize>,
+    /// Measure only how a book of so many events is read, beside a plain table.
+    #[arg(long, value_name = "EVENTS", value_parser = number_up_to(50_000_000), conflicts_with_all = ["usage_records", "audit_events"])]
+    audit_search: Option<usize>,
+    /// An empty PostgreSQL database for the usage records or the audit events; SQLite when absent.
+    #[arg(long)]
     database_url: Option<String>,
     /// Measure only the two servers that are compared with; needs no keyward.
     #[arg(long)]
@@ -95,6 +104,10 @@ fn main() -> Result<()> {
         hot_routes::measure_baselines(&options, &mut report)?;
     } else if let Some(count) = options.usage_records {
         usage_records::measure(count, options.database_url.as_deref(), &options.keyward()?, &mut report)?;
+    } else if let Some(count) = options.audit_events {
+        audit_events::measure(count, options.database_url.as_deref(), &options.keyward()?, &mut report)?;
+    } else if let Some(count) = options.audit_search {
+        audit_search::measure(count, options.database_url.as_deref(), &options.keyward()?, &mut report)?;
     } else {
         let program = options.keyward()?;
         hot_routes::measure(&options, &program, &mut report)?;

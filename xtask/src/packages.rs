@@ -1,6 +1,7 @@
-//! What the suite needs beside Rust, and how it gets it: Debian's packages, installed when we may, named when not.
+//! What the suite needs beside Rust, and how it gets it: Debian's packages, installed when we may, named when not; and one
+//! program of Python's, in a folder of its own under `target/`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -18,13 +19,20 @@ pub const NEEDED: &[Needed] = &[
     Needed { what: "PostgreSQL", package: "postgresql", find: || postgres_program("postgres") },
     Needed { what: "Redis", package: "redis-server", find: || on_path("redis-server") },
     Needed { what: "nginx", package: "nginx-light", find: || on_path("nginx") },
+    Needed { what: "Chromium", package: "chromium", find: || on_path("chromium") },
+    Needed { what: "ChromeDriver", package: "chromium-driver", find: || on_path("chromedriver") },
     Needed { what: "oathtool", package: "oathtool", find: || on_path("oathtool") },
     Needed { what: "PyJWT", package: "python3-jwt", find: || python_module("jwt") },
     Needed { what: "Python's cryptography", package: "python3-cryptography", find: || python_module("cryptography") },
+    Needed { what: "Python with venv", package: "python3-venv", find: python },
 ];
 
 /// Debian's own Python, which has Debian's modules: another on the search path has not.
 pub const PYTHON: &str = "/usr/bin/python3";
+
+/// The identity provider that tests sign in by, in one version.
+const PROVIDER: &str = "oidc-provider-mock";
+const PROVIDER_VERSION: &str = "0.3.4";
 
 /// Debian starts a server as soon as it is installed, unless this file says 101. It stays no longer than needed.
 const INSTALL: &str = r#"
@@ -40,8 +48,52 @@ apt-get update -q
 apt-get install -y -q --no-install-recommends "$@"
 "#;
 
-/// Installs what is missing with apt-get when we are root; otherwise says exactly what to run.
+/// Installs what is missing: with apt-get when we are root; otherwise says exactly what to run.
 pub fn ensure() -> Result<()> {
+    ensure_packages()?;
+    ensure_provider()
+}
+
+/// Where the identity provider's program is, once it is installed.
+pub fn provider_program() -> PathBuf {
+    provider_folder().join("bin").join(PROVIDER)
+}
+
+fn provider_folder() -> PathBuf {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+    target.join(format!("{PROVIDER}-{PROVIDER_VERSION}"))
+}
+
+fn ensure_provider() -> Result<()> {
+    if provider_program().is_file() {
+        return Ok(());
+    }
+    let folder = provider_folder();
+    println!(
+        "the suite needs an identity provider: installing {PROVIDER} {PROVIDER_VERSION} into {}",
+        folder.display()
+    );
+    let python = python().context("Python with venv")?;
+    let run = |program: &Path, arguments: &[&str]| -> Result<()> {
+        let status = Command::new(program).args(arguments).stdin(Stdio::null()).status();
+        ensure!(status.context("Python")?.success(), "{} {}: failed", program.display(), arguments.join(" "));
+        Ok(())
+    };
+    run(&python, &["-m", "venv", &folder.to_string_lossy()])?;
+    run(&folder.join("bin/pip"), &["install", "--quiet", &format!("{PROVIDER}=={PROVIDER_VERSION}")])
+}
+
+/// Debian's Python lacks what `venv` needs until its package is there.
+fn python() -> Option<PathBuf> {
+    let has_venv = |python: &PathBuf| {
+        let mut check = Command::new(python);
+        check.args(["-c", "import venv, ensurepip"]).stdin(Stdio::null()).stderr(Stdio::null());
+        check.status().is_ok_and(|status| status.success())
+    };
+    on_path("python3").filter(has_venv).or_else(|| Some(PathBuf::from("/usr/bin/python3")).filter(has_venv))
+}
+
+fn ensure_packages() -> Result<()> {
     let missing: Vec<&Needed> = NEEDED.iter().filter(|needed| (needed.find)().is_none()).collect();
     if missing.is_empty() {
         return Ok(());

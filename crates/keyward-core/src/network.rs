@@ -44,9 +44,78 @@ pub fn parse_address(text: &str) -> Option<IpAddr> {
     IpAddr::from_str(text).ok().map(|address| address.to_canonical())
 }
 
+/// Blocks in which no address belongs to a host of the public internet (IANA's special-purpose registries): this host, private
+/// and link-local networks (where clouds answer with their metadata), documentation, tests, multicast, and the ways from one
+/// family into the other.
+const NOT_PUBLIC: [&str; 27] = [
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.0.2.0/24",
+    "192.88.99.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+    "::/96",
+    "64:ff9b::/96",
+    "64:ff9b:1::/48",
+    "100::/64",
+    "2001::/23",
+    "2001:db8::/32",
+    "2002::/16",
+    "3fff::/20",
+    "fc00::/7",
+    "fe80::/10",
+    "fec0::/10",
+    "ff00::/8",
+];
+
+/// Whether the address may belong to a host of the public internet (statement I-06).
+pub fn is_public(address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    !NOT_PUBLIC.iter().filter_map(|text| IpNet::from_str(text).ok()).any(|block| block.contains(&address))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_reached_from_within_is_not_public() {
+        assert!(NOT_PUBLIC.iter().all(|text| IpNet::from_str(text).is_ok()));
+        for text in [
+            "127.0.0.1",
+            "127.8.8.8",
+            "10.0.0.1",
+            "172.31.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.100.100.200",
+            "0.0.0.0",
+            "::1",
+            "::",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "::7f00:1",
+            "fe80::1",
+            "fd00:ec2::254",
+            "64:ff9b::a9fe:a9fe",
+            "2002:7f00:1::",
+            "255.255.255.255",
+        ] {
+            assert!(!is_public(text.parse().unwrap()), "{text}");
+        }
+        for text in ["8.8.8.8", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "::ffff:8.8.8.8"] {
+            assert!(is_public(text.parse().unwrap()), "{text}");
+        }
+    }
 
     fn rules(allowed: &[&str], denied: &[&str]) -> AddressRules {
         let blocks = |list: &[&str]| list.iter().map(|text| parse_block(text).unwrap()).collect();

@@ -39,13 +39,15 @@ codes! {
     Unauthenticated "unauthenticated" 401 "A valid credential is needed" "Send a service key as `Authorization: Bearer …` or `X-Api-Key`. It may be missing, wrong, expired, disabled or revoked.";
     InvalidCredentials "invalid_credentials" 401 "The sign-in was refused" "The e-mail address, the password or the account is not right; which of them is not told.";
     InvalidToken "invalid_token" 401 "The token is not valid" "It is unknown, has run out, was used already, or its session has ended. Sign in again.";
+    ProviderRefused "provider_refused" 401 "The sign-in by the identity provider came to nothing" "The provider's answer was not accepted, or it opens no account here; the audit log says why. Sign in again, or ask an administrator.";
     InvalidCode "invalid_code" 401 "The code is not right" "Send the present code of the authenticator, or a backup code that was not used yet.";
     CodeUsed "code_used" 401 "The code was used already" "Each code is accepted once. Wait for the next one.";
+    InvalidPasskey "invalid_passkey" 401 "The passkey was not accepted" "Begin anew: each challenge is good once and for five minutes, on the instance's own address, and the authenticator must verify its user.";
     RefreshReuse "refresh_reuse" 401 "The refresh token was used already" "Somebody may have a copy of it, so its session was ended. Sign in again.";
     InsufficientUserAuthentication "insufficient_user_authentication" 401 "A fresh proof of identity is needed" "Send password or second factor again to `/v1/auth/step-up`, then repeat the call within five minutes (RFC 9470).";
     Forbidden "forbidden" 403 "The credential does not allow this" "The key's permissions, within its owner's present role, do not cover this call.";
     KeyRefused "key_refused" 403 "The API key is not allowed here" "The key is genuine, but a rule of it (scope, address, route, hours, country or environment) refuses this request.";
-    SecondFactorEnrolmentRequired "2fa_enrolment_required" 403 "A second factor must be set up first" "The organization or the instance asks for a second factor. Enrol one under `/v1/auth/totp`.";
+    SecondFactorEnrolmentRequired "2fa_enrolment_required" 403 "A second factor must be set up first" "The organization or the instance asks for a second factor. Enrol one under `/v1/auth/totp` or `/v1/auth/passkeys`.";
     PasswordResetRequired "password_reset_required" 403 "The password must be reset" "Too many sign-ins failed one after another. Reset the password by mail, or ask an administrator.";
     CsrfFailed "csrf_failed" 403 "The request did not come from our own pages" "Send the token of `/v1/security/csrf-token` as `X-CSRF-Token`, from the instance's own origin.";
     NotFound "not_found" 404 "There is nothing here" "It does not exist, or this credential may not see it; the two look the same.";

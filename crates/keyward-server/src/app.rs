@@ -8,6 +8,7 @@ use keyward::Keyward;
 use keyward_core::network::{AddressRules, parse_block};
 
 use crate::connections::Connections;
+use crate::fixed_headers;
 use crate::gateway::partner::PartnerKeys;
 
 const FORWARDED_FOR: http::HeaderName = http::HeaderName::from_static("x-forwarded-for");
@@ -21,6 +22,7 @@ pub struct App {
     pub key_query: Option<String>,
     pub partner_keys: PartnerKeys,
     pub connections: Connections,
+    pub hsts: http::HeaderValue,
     trusted_proxies: AddressRules,
     cors_origins: Vec<String>,
 }
@@ -44,6 +46,7 @@ impl App {
             key_query: Some(settings.key_query.clone()).filter(|name| !name.is_empty()),
             partner_keys: PartnerKeys::read(&keyward.settings.leaks.partner_keys)?,
             connections: Connections::default(),
+            hsts: fixed_headers::hsts(settings.hsts_preload),
             trusted_proxies,
             cors_origins: settings.cors_origins.clone(),
             keyward,

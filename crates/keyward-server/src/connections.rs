@@ -1,8 +1,19 @@
-//! The open connections of this node: counted, and told when the node stops.
+//! The open connections of this node: counted, told when the node stops, and closed when they bring nothing for long. What is
+//! answered on them is decided elsewhere.
 
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::rt::{Read, Write};
+use hyper::server::conn::http1::UpgradeableConnection;
+use hyper::service::Service;
 use tokio::sync::watch;
+
+use crate::serve::Body;
 
 /// Shared by everything that holds a connection.
 #[derive(Debug)]
@@ -76,5 +87,67 @@ impl Open<'_> {
 impl Drop for Open<'_> {
     fn drop(&mut self) {
         self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a connection has done: one timer for it all costs less than one for each request's head.
+#[derive(Default)]
+pub struct Activity {
+    begun: AtomicU64,
+    ended: AtomicU64,
+}
+
+impl Activity {
+    pub fn begin(&self) {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn end(&self) {
+        self.ended.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests so far, when none is running.
+    fn at_rest(&self) -> Option<u64> {
+        let ended = self.ended.load(Ordering::Relaxed);
+        (self.begun.load(Ordering::Relaxed) == ended).then_some(ended)
+    }
+}
+
+/// Runs a connection to its end, or to that of its present request when the node stops. Closes one that for a whole
+/// `timeout` brings no complete head of a request.
+pub async fn keep<I, S>(
+    mut open: Open<'_>,
+    connection: UpgradeableConnection<I, S>,
+    activity: Arc<Activity>,
+    timeout: Duration,
+) where
+    I: Read + Write + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+{
+    let mut stopping = false;
+    let mut connection = std::pin::pin!(connection);
+    let mut timer = tokio::time::interval_at(tokio::time::Instant::now() + timeout, timeout);
+    let mut seen = Some(0);
+    loop {
+        tokio::select! {
+            biased;
+            ended = &mut connection => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection ended badly");
+                }
+                return;
+            }
+            () = open.stopped(), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            _ = timer.tick() => {
+                let now = activity.at_rest();
+                if now.is_some() && now == seen {
+                    return;
+                }
+                seen = now;
+            }
+        }
     }
 }

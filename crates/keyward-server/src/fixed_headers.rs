@@ -25,8 +25,12 @@ pub const ALL: [(HeaderName, HeaderValue); 6] = [
     (header::X_XSS_PROTECTION, fixed("0")),
 ];
 
+/// Where browsers tell what a page's policy has stopped: by the Reporting API, or as older ones do.
+pub const CSP_REPORT: &str = "/v1/security/csp-report";
+
 /// On pages.
-const OF_PAGES: [(HeaderName, HeaderValue); 2] = [
+const OF_PAGES: [(HeaderName, HeaderValue); 3] = [
+    (HeaderName::from_static("reporting-endpoints"), fixed("csp=\"/v1/security/csp-report\"")),
     (HeaderName::from_static("cross-origin-opener-policy"), fixed("same-origin")),
     (
         HeaderName::from_static("permissions-policy"),
@@ -39,13 +43,18 @@ static PAGE_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let hash = BASE64.encode(digest(&SHA256, STYLE.as_bytes()));
     let policy = format!(
         "default-src 'none'; style-src 'sha256-{hash}'; img-src 'self' data:; form-action 'self'; base-uri 'none'; \
-         object-src 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+         object-src 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; report-uri {CSP_REPORT}; \
+         report-to csp"
     );
     HeaderValue::from_str(&policy).expect("a policy is visible ASCII")
 });
 
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const HSTS: HeaderValue = fixed("max-age=31536000; includeSubDomains");
+
+/// What HTTPS answers say about later visits: by HTTPS alone, for a year.
+pub fn hsts(preload: bool) -> HeaderValue {
+    fixed(if preload { "max-age=31536000; includeSubDomains; preload" } else { "max-age=31536000; includeSubDomains" })
+}
 
 /// Whether the client is connected by HTTPS, as a proxy in front of us says.
 pub fn is_https(headers: &HeaderMap) -> bool {
@@ -65,9 +74,12 @@ impl Asked {
     }
 }
 
-/// Adds the headers that stand everywhere.
-pub fn add<B>(response: &mut Response<B>) {
+/// Adds the headers that stand everywhere, and on a connection by HTTPS.
+pub fn add<B>(app: &App, is_https: bool, response: &mut Response<B>) {
     let headers = response.headers_mut();
+    if is_https {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, app.hsts.clone());
+    }
     for (name, value) in ALL {
         headers.entry(name).or_insert(value);
     }
@@ -82,7 +94,7 @@ pub fn add_for<B>(app: &App, asked: &Asked, response: &mut Response<B>) {
         headers.insert(header::CONTENT_SECURITY_POLICY, PAGE_POLICY.clone());
     }
     if asked.is_https {
-        headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, app.hsts.clone());
     }
     headers.append(header::VARY, header::ORIGIN.into());
     let origin = asked.origin.as_ref().filter(|origin| origin.to_str().is_ok_and(|origin| app.allows_origin(origin)));

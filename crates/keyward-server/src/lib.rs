@@ -10,4 +10,5 @@ pub mod gateway;
 pub mod hot;
 pub mod problem;
 pub mod serve;
+pub mod tls;
 pub mod witness;

@@ -4,7 +4,6 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,18 +13,24 @@ use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use hyper::server::conn::http1::{self, UpgradeableConnection};
-use hyper::service::{Service, service_fn};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use keyward_core::id::{self, Id};
 use keyward_core::problem::Code;
 use keyward_core::time::Timestamp;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
 use crate::app::{App, SharedApp};
+use crate::connections::{Activity, Open, keep};
 use crate::fixed_headers::Asked;
 use crate::problem::Problem;
+use crate::tls::Tls;
 use crate::{api, console, fixed_headers, gateway, hot};
 
 /// The answer's body: small and whole from the hot routes, whatever the framework makes from the others.
@@ -42,12 +47,15 @@ pub struct Peer {
     pub address: SocketAddr,
     /// It came in on the address whose callers need no service key for forward-auth.
     pub trusted: bool,
+    /// It speaks TLS with us.
+    pub is_https: bool,
 }
 
-/// Addresses that are listened on.
+/// Addresses that are listened on, and the certificate that both show.
 pub struct Listeners {
     pub main: TcpListener,
     pub trusted: Option<TcpListener>,
+    pub tls: Option<Tls>,
 }
 
 impl Listeners {
@@ -59,7 +67,7 @@ impl Listeners {
             "" => None,
             address => Some(bind(address).await?),
         };
-        Ok(Self { main: bind(&settings.listen).await?, trusted })
+        Ok(Self { tls: Tls::read(settings)?, main: bind(&settings.listen).await?, trusted })
     }
 }
 
@@ -68,6 +76,8 @@ pub async fn serve(app: SharedApp, listeners: Listeners, stop: impl Future<Outpu
     let tasks = app.keyward.start_tasks().await?;
     let router = router(app.clone());
     let grace = Duration::from_secs(app.keyward.settings.server.shutdown_grace_seconds);
+    let mut following = JoinSet::new();
+    following.extend(listeners.tls.clone().map(|tls| tls.follow(app.keyward.metrics.clone())));
     let mut stop = std::pin::pin!(stop);
     loop {
         let (accepted, trusted) = tokio::select! {
@@ -85,26 +95,26 @@ pub async fn serve(app: SharedApp, listeners: Listeners, stop: impl Future<Outpu
             }
         };
         let _ = stream.set_nodelay(true);
-        let peer = Peer { address, trusted };
         let (app, router) = (app.clone(), router.clone());
-        let keeper = app.clone();
-        let timeout = Duration::from_secs(app.keyward.settings.server.read_timeout_seconds);
-        let activity = Arc::new(Activity::default());
-        let noted = activity.clone();
-        let service = service_fn(move |request| {
-            let (app, router, noted) = (app.clone(), router.clone(), noted.clone());
-            async move {
-                noted.begin();
-                let answer = answer(app, router, peer, request).await;
-                noted.end();
-                answer
-            }
-        });
-        let connection =
-            http1::Builder::new().max_buf_size(MAX_HEADERS).serve_connection(TokioIo::new(stream), service);
-        tokio::spawn(async move { keep(&keeper, connection.with_upgrades(), activity, timeout).await });
+        let peer = Peer { address, trusted, is_https: listeners.tls.is_some() };
+        match listeners.tls.as_ref().map(|tls| tls.acceptor.clone()) {
+            None => drop(tokio::spawn(async move {
+                let open = app.connections.open_http();
+                attend(&app, router, peer, stream, open).await;
+            })),
+            Some(acceptor) => drop(tokio::spawn(async move {
+                let mut open = app.connections.open_http();
+                let time = Duration::from_secs(app.keyward.settings.server.read_timeout_seconds);
+                // Boxed, so that a connection does not carry its handshake with it for its whole life.
+                let stream = Box::pin(shake_hands(acceptor, stream, time, &mut open)).await;
+                if let Some(stream) = stream {
+                    attend(&app, router, peer, stream, open).await;
+                }
+            })),
+        }
     }
     drop(listeners);
+    drop(following);
     if tokio::time::timeout(grace, app.connections.end_all()).await.is_err() {
         tracing::warn!("some requests did not finish in time");
     }
@@ -113,66 +123,40 @@ pub async fn serve(app: SharedApp, listeners: Listeners, stop: impl Future<Outpu
     Ok(())
 }
 
-/// What a connection has done: one timer for it all costs less than one for each request's head.
-#[derive(Default)]
-struct Activity {
-    begun: AtomicU64,
-    ended: AtomicU64,
-}
-
-impl Activity {
-    fn begin(&self) {
-        self.begun.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn end(&self) {
-        self.ended.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Requests so far, when none is running.
-    fn at_rest(&self) -> Option<u64> {
-        let ended = self.ended.load(Ordering::Relaxed);
-        (self.begun.load(Ordering::Relaxed) == ended).then_some(ended)
-    }
-}
-
-/// Runs a connection to its end, or to that of its present request when the node stops. Closes one that for a whole
-/// `timeout` brings no complete head of a request.
-async fn keep<S>(
-    app: &App,
-    connection: UpgradeableConnection<TokioIo<TcpStream>, S>,
-    activity: Arc<Activity>,
-    timeout: Duration,
-) where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+/// Runs a connection to its end.
+async fn attend<I>(app: &SharedApp, router: Router, peer: Peer, stream: I, open: Open<'_>)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut open = app.connections.open_http();
-    let mut stopping = false;
-    let mut connection = std::pin::pin!(connection);
-    let mut timer = tokio::time::interval_at(tokio::time::Instant::now() + timeout, timeout);
-    let mut seen = Some(0);
-    loop {
-        tokio::select! {
-            biased;
-            ended = &mut connection => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "a connection ended badly");
-                }
-                return;
-            }
-            () = open.stopped(), if !stopping => {
-                stopping = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            _ = timer.tick() => {
-                let now = activity.at_rest();
-                if now.is_some() && now == seen {
-                    return;
-                }
-                seen = now;
-            }
+    let activity = Arc::new(Activity::default());
+    let noted = activity.clone();
+    let timeout = Duration::from_secs(app.keyward.settings.server.read_timeout_seconds);
+    let service = service_fn(|request| {
+        let (app, router, noted) = (app.clone(), router.clone(), noted.clone());
+        async move {
+            noted.begin();
+            let answer = answer(app, router, peer, request).await;
+            noted.end();
+            answer
         }
-    }
+    });
+    let connection = http1::Builder::new().max_buf_size(MAX_HEADERS).serve_connection(TokioIo::new(stream), service);
+    keep(open, connection.with_upgrades(), activity, timeout).await;
+}
+
+/// The stream within the TLS connection; `None` when the client does not bring it off in `time`, speaks no TLS, or the node
+/// stops.
+async fn shake_hands(
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    time: Duration,
+    open: &mut Open<'_>,
+) -> Option<TlsStream<TcpStream>> {
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(time, acceptor.accept(stream)) => shaken.ok()?,
+        () = open.stopped() => return None,
+    };
+    shaken.inspect_err(|error| tracing::debug!(%error, "a handshake failed")).ok()
 }
 
 async fn accept(listener: Option<&TcpListener>) -> std::io::Result<(tokio::net::TcpStream, SocketAddr)> {
@@ -214,7 +198,7 @@ async fn answer(
             Box::pin(route(&app, router, request, id_text.as_str(), is_behind_proxy)).await
         }
     };
-    fixed_headers::add(&mut response);
+    fixed_headers::add(&app, peer.is_https, &mut response);
     if matches!(response.status().as_u16(), 408 | 413 | 414 | 431) {
         // What is left of the request is not read: no other request must come behind it on this connection.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -1,6 +1,10 @@
 //! Settings: read raw and layered (defaults, file, environment, flags), then resolved. Unknown names are refused, and
 //! every value remembers where it came from.
 
+mod sinks;
+
+pub use sinks::{Severity, SinkFormat, SinkKind, SinkSettings};
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +24,7 @@ pub struct Settings {
     pub verify: VerifySettings,
     pub leaks: LeakSettings,
     pub people: PeopleSettings,
+    pub oidc: OidcSettings,
     pub mail: MailSettings,
     pub caller_limits: CallerLimitSettings,
     pub redis: RedisSettings,
@@ -43,13 +48,14 @@ impl std::fmt::Debug for MailSettings {
     }
 }
 
-/// Proofs about the audit log.
+/// Proofs about the audit log, and where it is sent.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuditSettings {
     pub checkpoint_seconds: u32,
     pub signing_key: String,
     pub witnesses: Vec<String>,
+    pub sinks: Vec<SinkSettings>,
 }
 
 impl std::fmt::Debug for AuditSettings {
@@ -75,12 +81,37 @@ pub struct PeopleSettings {
     pub hash_passes: u32,
 }
 
+/// Signing in by an identity provider.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OidcSettings {
+    pub issuer: String,
+    pub client_id: String,
+    pub client_secret: String,
+    pub label: String,
+    pub scopes: Vec<String>,
+    pub create_people: bool,
+    pub groups_claim: String,
+    pub roles: Vec<String>,
+    pub trust_second_factor: bool,
+    pub allow_private_addresses: bool,
+}
+
+impl std::fmt::Debug for OidcSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OidcSettings").field("issuer", &self.issuer).finish_non_exhaustive()
+    }
+}
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServerSettings {
     pub listen: String,
     pub trusted_listen: String,
     pub public_url: String,
+    pub tls_certificate_file: PathBuf,
+    pub tls_key_file: PathBuf,
+    pub hsts_preload: bool,
     pub cors_origins: Vec<String>,
     pub trusted_proxies: Vec<String>,
     pub key_header: String,
@@ -265,9 +296,19 @@ pub struct Layers {
     origins: BTreeMap<String, Origin>,
 }
 
+/// The setting that is a list of tables, some of whose fields are secret.
+const SINKS: &str = "audit.sinks";
+
 /// Settings whose value is never printed.
-const SECRETS: &[&str] =
-    &["database.url", "redis.url", "mail.smtp_url", "audit.signing_key", "keys.peppers", "keys.import_hmac_keys"];
+const SECRETS: &[&str] = &[
+    "database.url",
+    "redis.url",
+    "mail.smtp_url",
+    "audit.signing_key",
+    "oidc.client_secret",
+    "keys.peppers",
+    "keys.import_hmac_keys",
+];
 
 impl Default for Layers {
     fn default() -> Self {
@@ -337,6 +378,14 @@ impl Layers {
 
     /// Reads a variable's text as the type that its setting has; lists are parted by commas.
     fn read_text(&self, section: &str, name: &str, text: &str, variable: &str) -> Result<Value, ConfigError> {
+        if format!("{section}.{name}") == SINKS {
+            let tables = format!("sinks = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("sinks"));
+            let are_tables = |list: &Value| list.as_array().is_some_and(|list| list.iter().all(Value::is_table));
+            // The text may hold a secret.
+            return tables
+                .filter(are_tables)
+                .ok_or_else(|| ConfigError(format!("{variable} is not a TOML array of tables")));
+        }
         let bad = |kind: &str| ConfigError(format!("{variable}: {text:?} is not a {kind}"));
         Ok(match &self.table[section][name] {
             Value::Integer(_) => Value::Integer(text.parse().map_err(|_| bad("whole number"))?),
@@ -358,6 +407,8 @@ impl Layers {
                     || value.as_array().is_some_and(|a| !a.is_empty());
                 let shown = if set && SECRETS.contains(&setting.as_str()) {
                     "[redacted]".to_owned()
+                } else if setting == SINKS {
+                    sinks::without_secrets(value)
                 } else {
                     value.to_string()
                 };
@@ -384,7 +435,10 @@ impl Layers {
             };
             settings.insert(name.to_owned(), value);
         }
-        Value::Table(self.table).try_into().map_err(|error: toml::de::Error| ConfigError(error.message().to_owned()))
+        let read = Value::Table(self.table).try_into();
+        let mut settings: Settings = read.map_err(|error: toml::de::Error| ConfigError(error.message().to_owned()))?;
+        sinks::complete(&mut settings.audit.sinks).map_err(ConfigError)?;
+        Ok(settings)
     }
 }
 

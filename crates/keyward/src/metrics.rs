@@ -12,6 +12,20 @@ struct OutcomeLabel {
     code: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SinkLabel {
+    sink: String,
+}
+
+/// What is counted of one sink of the book.
+#[derive(Debug, Clone)]
+pub struct SinkMeter {
+    /// Events that wait for it.
+    pub lag: Gauge,
+    pub delivered: Counter,
+    pub failures: Counter,
+}
+
 /// Everything that is counted.
 #[derive(Debug)]
 pub struct Metrics {
@@ -23,7 +37,13 @@ pub struct Metrics {
     pub unwritten_uses: Counter,
     pub unmetered: Counter,
     pub failed_logins: Counter,
+    pub csp_reports: Counter,
+    pub tls_reloads: Counter,
+    pub failed_tls_reloads: Counter,
     pub cached_secrets: Gauge,
+    sink_lag: Family<SinkLabel, Gauge>,
+    sink_delivered: Family<SinkLabel, Counter>,
+    sink_failures: Family<SinkLabel, Counter>,
 }
 
 impl Default for Metrics {
@@ -51,15 +71,47 @@ impl Default for Metrics {
             "Verifications missing in reports: too many were waiting to be written",
         );
         let failed_logins = counter(&mut registry, "failed_logins", "Sign-ins that were refused");
+        let csp_reports = counter(&mut registry, "csp_reports", "Reports of browsers about the policy of our pages");
+        let tls_reloads = counter(&mut registry, "tls_reloads", "New certificates that were taken while running");
+        let failed_tls_reloads =
+            counter(&mut registry, "failed_tls_reloads", "New certificates that could not be used; the old one stayed");
         let cached_secrets = Gauge::default();
         registry.register("cached_secrets", "Secrets held in memory", cached_secrets.clone());
-        Self { registry, outcomes, cache_misses, unjudged, unwritten_uses, unmetered, failed_logins, cached_secrets }
+        let (sink_lag, sink_delivered, sink_failures) = (Family::default(), Family::default(), Family::default());
+        registry.register("sink_lag_events", "Events of the book that wait for a sink", sink_lag.clone());
+        registry.register("sink_delivered", "Events of the book that a sink has taken", sink_delivered.clone());
+        registry.register("sink_failures", "Batches that a sink did not take", sink_failures.clone());
+        Self {
+            registry,
+            outcomes,
+            cache_misses,
+            unjudged,
+            unwritten_uses,
+            unmetered,
+            failed_logins,
+            csp_reports,
+            tls_reloads,
+            failed_tls_reloads,
+            cached_secrets,
+            sink_lag,
+            sink_delivered,
+            sink_failures,
+        }
     }
 }
 
 impl Metrics {
     pub fn count(&self, outcome: Outcome) {
         self.outcomes[outcome as usize].inc();
+    }
+
+    pub fn of_sink(&self, name: &str) -> SinkMeter {
+        let label = SinkLabel { sink: name.to_owned() };
+        SinkMeter {
+            lag: self.sink_lag.get_or_create(&label).clone(),
+            delivered: self.sink_delivered.get_or_create(&label).clone(),
+            failures: self.sink_failures.get_or_create(&label).clone(),
+        }
     }
 
     /// The OpenMetrics text.

@@ -26,9 +26,11 @@ use crate::limits::shared::Shared;
 use crate::mail::Mailer;
 use crate::maintenance::Maintenance;
 use crate::metrics::Metrics;
+use crate::oidc::Oidc;
 use crate::proofs::Proofs;
 use crate::reservations::Reservations;
 use crate::sessions::{Parts, Sessions};
+use crate::sinks::Sinks;
 use crate::tasks::{self, Tasks, Work};
 use crate::usage::Usage;
 use crate::verify::{Counting, Verifier};
@@ -45,6 +47,7 @@ pub struct Keyward {
     pub keys: Keys,
     pub audit: Audit,
     pub proofs: Proofs,
+    pub sinks: Sinks,
     pub idempotency: Idempotency,
     pub usage: Usage,
     pub limits: Arc<Limits>,
@@ -54,6 +57,8 @@ pub struct Keyward {
     pub jobs: Jobs,
     pub maintenance: Maintenance,
     pub sessions: Arc<Sessions>,
+    /// Absent where no identity provider is set.
+    pub oidc: Option<Oidc>,
     pub metrics: Arc<Metrics>,
     ground: Ground,
 }
@@ -85,6 +90,8 @@ impl Keyward {
             jobs: jobs.clone(),
             settings: settings.maintenance.clone(),
             data_dir: settings.database.data_dir.clone(),
+            audit: audit.clone(),
+            needs_witness: !settings.audit.witnesses.is_empty(),
         };
         let parts = Parts {
             audit: audit.clone(),
@@ -103,21 +110,26 @@ impl Keyward {
             &settings.database.data_dir,
         )
         .await?;
+        let sinks = Sinks::open(&ground, &audit, &proofs, &metrics, &settings.audit)?;
         let sessions = Arc::new(Sessions::open(ground.clone(), settings.people.clone(), parts).await?);
+        let people = People { ground: ground.clone(), passwords };
+        let oidc = Oidc::open(ground.clone(), &settings, people.clone(), sessions.clone())?;
         Ok(Self {
             organizations: Organizations { ground: ground.clone() },
             plans,
-            people: People { ground: ground.clone(), passwords },
+            people,
             setup: Setup { ground: ground.clone() },
             keyspaces,
             keys: Keys::new(ground.clone(), peppers, &settings, verifier.clone()),
             audit,
             proofs,
+            sinks,
             idempotency: Idempotency { ground: ground.clone() },
             reservations: Reservations { ground: ground.clone(), limits: limits.clone(), verifier: verifier.clone() },
             jobs,
             maintenance,
             sessions,
+            oidc,
             usage,
             limits,
             caller_limits: CallerLimits::new(settings.caller_limits.clone(), ground.board.clone()),
@@ -137,6 +149,7 @@ impl Keyward {
             ground: self.ground.clone(),
             audit: self.audit.clone(),
             proofs: self.proofs.clone(),
+            sinks: self.sinks.clone(),
             checkpoint_every: Duration::from_secs(self.settings.audit.checkpoint_seconds.max(1).into()),
             verifier: self.verifier.clone(),
             limits: self.limits.clone(),

@@ -19,6 +19,7 @@ use crate::maintenance::Maintenance;
 use crate::proofs::Proofs;
 use crate::reservations::Reservations;
 use crate::sessions::Sessions;
+use crate::sinks::Sinks;
 use crate::usage::Usage;
 use crate::verify::Verifier;
 
@@ -33,6 +34,7 @@ pub(crate) struct Work {
     pub ground: Ground,
     pub audit: Audit,
     pub proofs: Proofs,
+    pub sinks: Sinks,
     pub checkpoint_every: Duration,
     pub verifier: Arc<Verifier>,
     pub limits: Arc<Limits>,
@@ -71,6 +73,7 @@ impl Tasks {
             tokio::spawn(keep_times(plans, reservations, audit, flush_every, stopped.clone())),
             tokio::spawn(deliver(sessions.clone(), stopped.clone())),
             tokio::spawn(sign(proofs, checkpoint_every, stopped.clone())),
+            tokio::spawn(work.sinks.run(stopped.clone())),
             tokio::spawn(sweep(ground.clone(), idempotency, limits, usage, jobs.clone(), sessions, stopped.clone())),
         ];
         for _ in 0..workers.max(1) {

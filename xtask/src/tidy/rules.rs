@@ -13,7 +13,8 @@ pub const STEPS: &[&[&str]] = &[
     &["usage"],
     &["keys", "verify"],
     &["reservations", "sessions"],
-    &["proofs"],
+    &["proofs", "oidc"],
+    &["sinks"],
     &["tasks"],
     // The whole, as the root exports it.
     &["platform", "Keyward"],

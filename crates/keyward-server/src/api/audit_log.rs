@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use keyward::audit::{DayReport, MonthReport, TopActor, TypeCount};
-use keyward_core::access::Permission::{AuditExport, AuditRead};
+use keyward_core::access::Permission::{AuditExport, AuditRead, SettingsManage};
 use keyward_core::distinct;
 use keyward_core::id;
 use keyward_core::note::SignedCheckpoint;
@@ -19,8 +19,9 @@ use serde::{Deserialize, Serialize};
 
 use super::audit::EventParams;
 use super::caller::{Caller, In, Params, Target};
+use super::json::Json;
 use super::page::List;
-use super::route::{Access::Needs, Route, get};
+use super::route::{Access::Needs, Route, get, post};
 use super::usage::{MonthParams, read_month};
 use crate::app::SharedApp;
 use crate::problem::Problem;
@@ -56,6 +57,14 @@ pub fn routes() -> Vec<Route> {
         get("/audit-log/reports/monthly", read, "The month in one picture", monthly)
             .query::<MonthParams>()
             .answers::<MonthView>(200),
+        post(
+            "/audit-log/erasures",
+            Needs(SettingsManage),
+            "Erase a person from the events; every proof still holds",
+            erase,
+        )
+        .takes::<ErasureBody>()
+        .answers::<ErasedView>(200),
         get(
             "/audit-log/export",
             Needs(AuditExport),
@@ -155,6 +164,21 @@ struct MonthView {
     distinct_actors_error: f64,
     by_type: Vec<CountView>,
     top_actors: Vec<ActorView>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ErasureBody {
+    /// The id under which events know the person, as actor or as resource.
+    subject: String,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct ErasedView {
+    /// Events that lost who did them, and from where.
+    events_as_actor: u64,
+    /// Events that lost whom they were about, the error and the details.
+    events_as_resource: u64,
 }
 
 fn encode(hash: &Hash) -> String {
@@ -295,6 +319,16 @@ async fn monthly(
         by_type: show_counts(counts),
         top_actors: top_actors.into_iter().map(show).collect(),
     }))
+}
+
+async fn erase(
+    State(app): State<SharedApp>,
+    caller: Caller,
+    In(organization): In,
+    Json(body): Json<ErasureBody>,
+) -> Result<Answer<ErasedView>, Problem> {
+    let erased = app.keyward.audit.erase(&caller.context, organization, &body.subject).await?;
+    Ok(Answer(ErasedView { events_as_actor: erased.as_actor, events_as_resource: erased.as_resource }))
 }
 
 async fn export(

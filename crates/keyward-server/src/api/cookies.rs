@@ -6,6 +6,10 @@ pub const ACCESS: &str = "__Host-keyward_access";
 pub const REFRESH: &str = "__Host-keyward_refresh";
 pub const CSRF: &str = "__Host-keyward_csrf";
 pub const DEVICE: &str = "__Host-keyward_device";
+/// What a browser keeps while its owner is at the identity provider.
+pub const PROVIDER: &str = "__Host-keyward_provider";
+/// A sign-in by the provider that waits for the second factor.
+pub const LOGIN: &str = "__Host-keyward_login";
 /// Asks for cookies instead of tokens.
 pub const CLIENT: HeaderName = HeaderName::from_static("x-keyward-client");
 

@@ -5,6 +5,7 @@ mod audit_log;
 pub mod auth;
 pub mod caller;
 pub mod cookies;
+mod csp_reports;
 mod database;
 pub mod docs;
 mod invitations;
@@ -24,6 +25,7 @@ mod reservations;
 mod roles;
 pub mod route;
 mod security;
+mod sinks;
 mod socket;
 mod usage;
 mod verify;
@@ -48,6 +50,7 @@ pub fn routes() -> Vec<Route> {
         usage::routes(),
         audit::routes(),
         audit_log::routes(),
+        sinks::routes(),
         jobs::routes(),
         database::routes(),
         auth::routes(),
@@ -55,6 +58,7 @@ pub fn routes() -> Vec<Route> {
         invitations::routes(),
         roles::routes(),
         security::routes(),
+        csp_reports::routes(),
         introspect::routes(),
         probes::routes(),
         docs::routes(),

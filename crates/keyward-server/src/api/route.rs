@@ -107,6 +107,12 @@ impl Route {
         self
     }
 
+    /// Sends the browser elsewhere.
+    pub fn redirects(mut self) -> Self {
+        self.status = 302;
+        self
+    }
+
     /// What the query may hold.
     pub fn query<T: JsonSchema>(mut self) -> Self {
         self.query = Some(|generator| generator.root_schema_for::<T>());

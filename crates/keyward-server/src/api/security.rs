@@ -1,9 +1,9 @@
 //! What concerns one's own security: tokens against forged requests, the headers and the policy of this instance, and one's
 //! own security events.
 
-use axum::Json as Answer;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json as Answer};
 use http::{HeaderMap, header};
 use keyward::audit::EventFilter;
 use keyward::sessions::{CSRF_SECONDS, FRESH_SECONDS};
@@ -26,6 +26,7 @@ use super::{cookies, origin};
 use crate::app::SharedApp;
 use crate::fixed_headers;
 use crate::problem::Problem;
+use crate::serve::Peer;
 
 pub fn routes() -> Vec<Route> {
     let refresh = "A new token; the old one stays good for its time";
@@ -108,13 +109,15 @@ async fn csrf_verify(
     Ok(Answer(CsrfVerdict { valid: until.is_some(), expires_at: until }))
 }
 
-async fn headers(sent: HeaderMap) -> Answer<Value> {
+async fn headers(State(app): State<SharedApp>, Extension(peer): Extension<Peer>, sent: HeaderMap) -> Answer<Value> {
     let text = |value: &http::HeaderValue| value.to_str().unwrap_or_default().to_owned();
-    let fixed: Map<String, Value> =
+    let mut told: Map<String, Value> =
         fixed_headers::ALL.iter().map(|(name, value)| (name.to_string(), json!(text(value)))).collect();
-    Answer(
-        json!({ "headers": fixed, "csrf_header": origin::CSRF_TOKEN.as_str(), "https": fixed_headers::is_https(&sent) }),
-    )
+    let is_https = peer.is_https || app.trusts(peer.address.ip()) && fixed_headers::is_https(&sent);
+    if is_https {
+        told.insert(header::STRICT_TRANSPORT_SECURITY.to_string(), json!(text(&app.hsts)));
+    }
+    Answer(json!({ "headers": told, "csrf_header": origin::CSRF_TOKEN.as_str(), "https": is_https }))
 }
 
 async fn policy(

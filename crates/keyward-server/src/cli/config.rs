@@ -4,6 +4,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::{SettingFlags, output};
+use crate::tls::Tls;
 
 #[derive(Subcommand)]
 pub enum ConfigCommand {
@@ -26,7 +27,12 @@ pub enum ConfigCommand {
 
 pub fn run(command: ConfigCommand, json: bool) -> anyhow::Result<()> {
     match command {
-        ConfigCommand::Check { settings } => settings.settings().map(drop),
+        ConfigCommand::Check { settings } => {
+            let settings = settings.settings()?;
+            Tls::read(&settings.server)?;
+            keyward::oidc::check(&settings)?;
+            Ok(())
+        }
         ConfigCommand::Show { settings, origin } => {
             let described = settings.layers()?.describe();
             if json {

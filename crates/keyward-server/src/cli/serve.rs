@@ -40,7 +40,8 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let app = Arc::new(App::new(Keyward::open(settings, Clock::System).await?)?);
     let address = listeners.main.local_addr()?;
     tracing::info!(%address, database = app.keyward.database_kind(), "listening");
-    tell_next_steps(&app, &format!("http://{address}")).await?;
+    let scheme = if listeners.tls.is_some() { "https" } else { "http" };
+    tell_next_steps(&app, &format!("{scheme}://{address}")).await?;
     serve(app, listeners, stop_signal()).await?;
     tracing::info!("stopped");
     Ok(())

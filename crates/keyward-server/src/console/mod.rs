@@ -1,16 +1,26 @@
-//! Server-rendered pages: for now the front page and the set-up of a new instance.
+//! Server-rendered pages: for now the front page, the set-up of a new instance, and the second step of a sign-in by an identity
+//! provider.
 
 pub mod page;
+pub mod second_factor;
 mod setup;
 
 use axum::Router;
+use axum::extract::Query;
 use axum::response::Html;
 use axum::routing::get;
+use serde::de::DeserializeOwned;
 
 use crate::app::SharedApp;
 
 pub fn router() -> Router<SharedApp> {
-    Router::new().route("/", get(home)).merge(setup::router())
+    Router::new().route("/", get(home)).merge(setup::router()).merge(second_factor::router())
+}
+
+/// What a form of ours was filled in with.
+fn read_form<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
+    let uri = format!("/?{}", std::str::from_utf8(body).ok()?).parse().ok()?;
+    Query::<T>::try_from_uri(&uri).ok().map(|Query(answers)| answers)
 }
 
 async fn home() -> Html<String> {

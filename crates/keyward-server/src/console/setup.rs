@@ -55,7 +55,7 @@ async fn found(State(app): State<SharedApp>, request: Request) -> Response {
         return Problem::new(Code::Forbidden, "The form must be sent from its own page.").into_response();
     }
     let answers = match read_body(request, &app).await {
-        Ok(body) => read_form(&body),
+        Ok(body) => super::read_form::<Answers>(&body),
         Err(problem) => return problem.into_response(),
     };
     let Some(answers) = answers else { return Problem::plain(Code::MalformedRequest).into_response() };
@@ -76,11 +76,6 @@ async fn found(State(app): State<SharedApp>, request: Request) -> Response {
         }
         Err(error) => gone(error),
     }
-}
-
-fn read_form(body: &[u8]) -> Option<Answers> {
-    let uri = format!("/?{}", std::str::from_utf8(body).ok()?).parse().ok()?;
-    Query::<Answers>::try_from_uri(&uri).ok().map(|Query(answers)| answers)
 }
 
 fn form_body(token: &str, fault: Option<&str>) -> String {

@@ -2,6 +2,7 @@
 //! statement by its number; the plain waits are in `people.rs`.
 
 use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -147,7 +148,8 @@ async fn b_07_cut_off_from_the_database_the_doors_stay_closed() {
     let port = place.database_url().unwrap().rsplit_once('/').unwrap().0.rsplit_once(':').unwrap().1.parse().unwrap();
     node.stop().await;
     let proxy = Proxy::before(port).await;
-    let (server, log) = Process::start_with_log(&place.through(proxy.port), &[]);
+    let mut server = Process::start_logging(&place.through(proxy.port), &[], Stdio::piped());
+    let log = server.log();
     let client = reqwest::Client::new();
     let verify = async || {
         let request = client.post(format!("{}/v1/api-keys/verify", server.url)).bearer_auth(&service_key);

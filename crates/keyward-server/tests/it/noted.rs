@@ -22,8 +22,8 @@ struct Line<'a> {
     success: bool,
 }
 
-/// Checks that the call of this answer has left one line, and this one.
-async fn left(node: &Node, answer: &Answer, status: u16, line: Line<'_>) {
+/// Checks that the call of this answer has left one line, and this one; answers its details.
+async fn left(node: &Node, answer: &Answer, status: u16, line: Line<'_>) -> Value {
     let told = format!("{}: {answer:?}", line.action);
     assert_eq!(answer.status, status, "{told}");
     let (system, page) = (Context::system("test"), PageRequest::new(Some(200), None).unwrap());
@@ -43,6 +43,7 @@ async fn left(node: &Node, answer: &Answer, status: u16, line: Line<'_>) {
         "{told}"
     );
     assert_eq!(event.error_message.is_some(), !line.success, "{told}");
+    event.details.0.clone()
 }
 
 /// A call, its status, and the action and the resource of its line.
@@ -88,9 +89,18 @@ on_both! {
         let done = second(&node, &login_token, "totp", &code(&node, &secret, 0)).await;
         left(&node, &done, 200, line("login", user, ("session", "*"), true)).await;
         let (access, held) = pair(&done);
-        left(&node, &call(&access, "/v1/auth/step-up", json!({ "password": "wrong" })).await, 401, line("stepped_up", user, ("session", "*"), false)).await;
+        for (shown, method) in [
+            (json!({ "password": "wrong" }), "password"),
+            (json!({ "password": "wrong", "code": code(&node, &secret, 1) }), "password"),
+            (json!({ "code": "000000" }), "totp"),
+            (json!({ "password": PASSWORD, "method": "backup_code", "code": "no" }), "backup_code"),
+        ] {
+            let told = left(&node, &call(&access, "/v1/auth/step-up", shown).await, 401, line("step_up_failed", user, ("session", "*"), false)).await;
+            assert_eq!(told, json!({ "method": method }));
+        }
         let stepped = call(&access, "/v1/auth/step-up", json!({ "password": PASSWORD })).await;
-        left(&node, &stepped, 200, line("stepped_up", user, ("session", "*"), true)).await;
+        let told = left(&node, &stepped, 200, line("stepped_up", user, ("session", "*"), true)).await;
+        assert_eq!(told["method"], "password");
         assert_eq!(refresh(&node, &held).await.status, 401);
         let (access, held) = pair(&stepped);
         left(&node, &call(&access, "/v1/auth/totp/disable", json!({})).await, 204, line("totp_disabled", user, ("user", &a), true)).await;

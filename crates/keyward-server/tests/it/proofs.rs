@@ -175,6 +175,36 @@ on_both! {
         assert_eq!(verify_node(&node).await.0, 0);
     }
 
+    async fn an_erased_person_leaves_every_proof_as_it_was(node: Node) {
+        let sent = send(&node, 40).await;
+        let before = checkpoint(&node).await.checkpoint;
+        let refused = node.post("/v1/audit-log/erasures", json!({ "subject": "u-1" })).await;
+        assert_eq!(refused.status, 403, "no key may erase: {refused:?}");
+        let keyward = &node.app.keyward;
+        let organization = node.organization.parse().unwrap();
+        let system = keyward::context::Context::system("test");
+        let erased = keyward.audit.erase(&system, organization, "u-1").await.unwrap();
+        assert_eq!((erased.as_actor, erased.as_resource), (40, 0));
+        let erased = keyward.audit.erase(&system, organization, "f-3").await.unwrap();
+        assert_eq!((erased.as_actor, erased.as_resource), (0, 1));
+        let listed = node.get("/v1/audit-events?limit=200").await.text;
+        assert!(!listed.contains("Maria") && !listed.contains("u-1") && !listed.contains("192.0.2.7") && !listed.contains("f-3\""), "{listed}");
+        assert!(!node.get("/v1/audit-log/reports/monthly").await.text.contains("u-1"));
+        let verified = verify_node(&node).await;
+        assert_eq!((verified.0, verified.1.as_str()), (0, "40 with erased parts, their commitments are there"));
+        let proof = node.get(&format!("/v1/audit-events/{}/proof", sent[3].0)).await.json;
+        let root = root_by_inclusion(sent[3].1 as u64, proof["tree_size"].as_u64().unwrap(), hash(&proof["leaf_hash"]), &hashes(&proof["hashes"]));
+        assert_eq!(root, Some(hash(&proof["root_hash"])));
+        let after = checkpoint(&node).await.checkpoint;
+        let grown = node.get(&format!("/v1/audit-log/consistency?from={}&to={}", before.size, after.size)).await.json;
+        assert!(is_consistent(before.size, after.size, &before.root, &after.root, &hashes(&grown["hashes"])));
+        // Who erases by hand and puts another commitment there is found out.
+        let zeros = if node.place.database_url().is_some() { "decode(repeat('00', 32), 'hex')" } else { "zeroblob(32)" };
+        let sequence = sent[5].1;
+        node.tamper(&format!("UPDATE audit_event SET object_seal = {zeros}, resource_id = '', resource_name = NULL, error_message = NULL, details = '{{}}' WHERE sequence = {sequence}")).await;
+        assert_eq!(verify_node(&node).await, (3, format!("not whole: event {sequence} ({}) was altered", sent[5].0)));
+    }
+
     async fn an_export_is_checked_without_a_server(node: Node) {
         let sent = send(&node, 40).await;
         node.new_organization("other", "pro").await;
@@ -284,4 +314,55 @@ async fn a_witness_signs_a_book_that_grows_and_no_other() {
         unknown.sign(keyward_core::note::Checkpoint { origin: "other/audit".into(), ..forged.checkpoint.clone() });
     assert_eq!(offer(0, "", &unknown.note()).await.0, 404);
     assert_eq!(offer(0, "", "nonsense").await.0, 400);
+}
+
+async fn check_retention(backend: Backend) {
+    let node = Node::start_with(backend, |layers| layers.flag("maintenance.retention_months", 3)).await;
+    let uploads = "SELECT count(*) AS value FROM audit_event WHERE action = 'upload'";
+    let run = async || {
+        let done =
+            crate::jobs::ended(&node, &crate::jobs::start(&node, keyward::jobs::JobKind::Partitions, &[]).await).await;
+        assert_eq!(done["status"], "succeeded", "{done}");
+    };
+    let sent = send(&node, 300).await;
+    let before = checkpoint(&node).await.checkpoint;
+    run().await;
+    assert_eq!(node.tell(uploads).await, 300, "what is young stays");
+    node.clock.advance_seconds(100 * 86_400);
+    send(&node, 5).await;
+    checkpoint(&node).await;
+    run().await;
+    assert_eq!(node.tell(uploads).await, 5);
+    let archives = std::fs::read_dir(node.place.folder().join("archive")).unwrap();
+    let archived: String = archives.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+    assert!(archived.lines().count() >= 300 && archived.contains("f-299"));
+    let verified = verify_node(&node).await;
+    assert!(verified.0 == 0 && verified.1.contains("retired, their hashes are there"), "{verified:?}");
+    let after = checkpoint(&node).await.checkpoint;
+    let grown = node.get(&format!("/v1/audit-log/consistency?from={}&to={}", before.size, after.size)).await.json;
+    assert!(is_consistent(before.size, after.size, &before.root, &after.root, &hashes(&grown["hashes"])));
+    assert_eq!(node.get(&format!("/v1/audit-events/{}", sent[0].0)).await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retired_events_leave_their_hashes_behind_on_sqlite() {
+    check_retention(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retired_events_leave_their_hashes_behind_on_postgres() {
+    check_retention(Backend::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn months_that_ended_are_indexed_by_their_details() {
+    let node = Node::start(Backend::Postgres).await;
+    send(&node, 50).await;
+    node.clock.advance_seconds(20 * 86_400);
+    let id = crate::jobs::start(&node, keyward::jobs::JobKind::Partitions, &[]).await;
+    assert_eq!(crate::jobs::ended(&node, &id).await["status"], "succeeded");
+    let valid = "SELECT count(*) AS value FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE c.relname = 'audit_event_p202611_by_details' AND i.indisvalid";
+    assert_eq!(node.tell(valid).await, 1);
+    let found = node.get(r#"/v1/audit-events?details={"size_bytes":7}"#).await;
+    assert_eq!(found.json["items"].as_array().unwrap().len(), 1);
 }

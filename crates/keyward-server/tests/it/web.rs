@@ -79,4 +79,32 @@ on_both! {
         let told = node.get("/v1/security/headers").await.json;
         assert_eq!(told["headers"]["x-frame-options"], "DENY");
     }
+
+    async fn w_07_browsers_report_what_a_pages_policy_has_stopped(node: Node) {
+        let page = Answer::of(node.bare(Method::GET, "/docs")).await;
+        let policy = page.header("content-security-policy");
+        assert!(policy.contains("; report-uri /v1/security/csp-report; report-to csp"), "{policy}");
+        assert_eq!(page.header("reporting-endpoints"), "csp=\"/v1/security/csp-report\"");
+        let send = async |kind: &str, body: String| {
+            let request = node.bare(Method::POST, "/v1/security/csp-report").header("content-type", kind);
+            Answer::of(request.body(body)).await.status
+        };
+        let counted = async || {
+            let metrics = Answer::of(node.bare(Method::GET, "/metrics")).await.text;
+            let line = metrics.lines().find_map(|line| line.strip_prefix("keyward_csp_reports_total ")).unwrap().to_owned();
+            line.parse::<u64>().unwrap()
+        };
+        let old = json!({ "csp-report": { "document-uri": "https://k.example/docs?secret=1", "violated-directive": "script-src", "blocked-uri": "inline" } });
+        let new = json!({ "type": "csp-violation", "body": { "documentURL": "https://k.example/docs", "effectiveDirective": "script-src-elem", "blockedURL": "https://evil.example/\nx" } });
+        assert_eq!(send("application/csp-report", old.to_string()).await, 204);
+        assert_eq!((send("application/reports+json; charset=utf-8", json!([new, new]).to_string()).await, counted().await), (204, 3));
+        assert_eq!((send("application/reports+json", json!(vec![new; 50]).to_string()).await, counted().await), (204, 13), "ten of one body");
+        for (kind, body, status) in [
+            ("application/json", old.to_string(), 415), ("application/csp-report", "{".to_owned(), 400), ("application/csp-report", format!("\"{}\"", "x".repeat(70_000)), 413),
+            ("application/csp-report", "[7, null, {\"body\": 3}]".to_owned(), 204), ("application/reports+json", format!("{}{}", "[".repeat(10_000), "]".repeat(10_000)), 400),
+        ] {
+            assert_eq!(send(kind, body.clone()).await, status, "{kind} {:.40}", body);
+        }
+        assert_eq!(counted().await, 13);
+    }
 }

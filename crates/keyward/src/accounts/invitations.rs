@@ -146,7 +146,7 @@ impl People {
             return Err(Error::new(Code::Conflict, "They are a member already."));
         }
         let insert = sql(statements::INSERT_BINDING).bind(self.ground.new_id::<id::Binding>()).bind(person);
-        let insert = insert.bind(invitation.organization_id).bind(&invitation.role).bind(now);
+        let insert = insert.bind(invitation.organization_id).bind(&invitation.role).bind(now).bind(None::<String>);
         insert.execute(change.tx()).await?;
         change.touch_owner(person).await?;
         let mut event = Event::new(EventType::UserManagement, "invitation_accepted", "user", person);

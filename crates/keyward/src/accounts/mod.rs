@@ -6,5 +6,6 @@ pub mod organizations;
 pub mod passwords;
 pub mod people;
 pub mod plans;
+mod provided;
 pub mod setup;
 mod sql;

@@ -26,7 +26,8 @@ row! {
 }
 
 row! {
-    pub(super) struct BindingRow { id: Id<id::Binding>, role: String }
+    /// origin: the provider that gave the role, where nobody did by hand.
+    pub(super) struct BindingRow { pub id: Id<id::Binding>, pub role: String, pub origin: Option<String> }
 }
 
 /// Roles of people.
@@ -70,11 +71,17 @@ impl People {
         }
         match &before {
             Some(binding) => {
-                sql(statements::UPDATE_BINDING).bind(binding.id).bind(role.as_str()).execute(change.tx()).await?;
+                sql(statements::UPDATE_BINDING)
+                    .bind(binding.id)
+                    .bind(role.as_str())
+                    .bind(None::<String>)
+                    .execute(change.tx())
+                    .await?;
             }
             None => {
                 let insert = sql(statements::INSERT_BINDING).bind(self.ground.new_id::<id::Binding>()).bind(person);
-                insert.bind(organization).bind(role.as_str()).bind(change.now()).execute(change.tx()).await?;
+                let insert = insert.bind(organization).bind(role.as_str()).bind(change.now()).bind(None::<String>);
+                insert.execute(change.tx()).await?;
             }
         }
         self.commit(change, "role_assigned", person, organization, before, Some(role)).await
@@ -155,7 +162,7 @@ impl People {
         Ok(sql(statements::FIND_BINDING).bind(person).bind(organization).optional(change.tx()).await?)
     }
 
-    async fn keep_an_owner(
+    pub(super) async fn keep_an_owner(
         &self,
         change: &mut Change<'_>,
         organization: Option<Id<id::Organization>>,

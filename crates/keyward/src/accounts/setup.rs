@@ -111,7 +111,7 @@ impl Setup {
         insert.bind(password_hash).bind(now).execute(change.tx()).await?;
         for place in [Some(organization.id), None] {
             let insert = sql(statements::INSERT_BINDING).bind(self.ground.new_id::<id::Binding>()).bind(person);
-            insert.bind(place).bind(Role::Owner.as_str()).bind(now).execute(change.tx()).await?;
+            insert.bind(place).bind(Role::Owner.as_str()).bind(now).bind(None::<String>).execute(change.tx()).await?;
         }
         Ok((organization, person))
     }

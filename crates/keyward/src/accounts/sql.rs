@@ -76,10 +76,10 @@ pub const STANDING: &str = "SELECT p.disabled_at,
 pub const PLACES_OWNED: &str = "SELECT organization_id AS value FROM role_binding
     WHERE person_id = $1 AND role = 'owner' ORDER BY organization_id";
 pub const FIND_BINDING: &str =
-    "SELECT id, role FROM role_binding WHERE person_id = $1 AND organization_id IS NOT DISTINCT FROM $2";
-pub const INSERT_BINDING: &str =
-    "INSERT INTO role_binding (id, person_id, organization_id, role, created_at) VALUES ($1, $2, $3, $4, $5)";
-pub const UPDATE_BINDING: &str = "UPDATE role_binding SET role = $2 WHERE id = $1";
+    "SELECT id, role, origin FROM role_binding WHERE person_id = $1 AND organization_id IS NOT DISTINCT FROM $2";
+pub const INSERT_BINDING: &str = "INSERT INTO role_binding (id, person_id, organization_id, role, created_at, origin) VALUES ($1, $2, $3, $4, $5, $6)";
+pub const UPDATE_BINDING: &str = "UPDATE role_binding SET role = $2, origin = $3 WHERE id = $1";
+pub const PROVIDED_ROLES: &str = "SELECT organization_id, role FROM role_binding WHERE person_id = $1 AND origin = $2";
 pub const DELETE_BINDING: &str = "DELETE FROM role_binding WHERE id = $1";
 pub const LOCK_OWNERS: &str =
     "UPDATE role_binding SET role = role WHERE role = 'owner' AND organization_id IS NOT DISTINCT FROM $1";
@@ -87,7 +87,8 @@ pub const COUNT_OWNERS: &str = "SELECT count(*) AS value FROM role_binding b JOI
     WHERE b.role = 'owner' AND p.disabled_at IS NULL AND b.organization_id IS NOT DISTINCT FROM $1";
 
 pub const MEMBERS: &str = "SELECT p.id, p.email, p.name, p.disabled_at, b.role, b.created_at AS joined_at,
-      EXISTS (SELECT 1 FROM totp t WHERE t.person_id = p.id AND t.confirmed_at IS NOT NULL) AS has_factor
+      (EXISTS (SELECT 1 FROM totp t WHERE t.person_id = p.id AND t.confirmed_at IS NOT NULL)
+        OR EXISTS (SELECT 1 FROM passkey k WHERE k.person_id = p.id)) AS has_factor
     FROM role_binding b JOIN person p ON p.id = b.person_id
     WHERE b.organization_id IS NOT DISTINCT FROM $1 AND ($2 IS NULL OR p.id = $2) AND (b.created_at, p.id) < ($3, $4)
     ORDER BY b.created_at DESC, p.id DESC LIMIT $5";

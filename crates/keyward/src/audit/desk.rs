@@ -15,7 +15,7 @@ use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
 use super::event::QueuedRow;
-use super::leaves::{EventRow, Head, Rows};
+use super::leaves::{EventRow, Head};
 use super::{months, rollup, sql as statements, tiles};
 use crate::db::{Json, Tx, row, sql};
 use crate::error::{Error, Result};
@@ -161,9 +161,9 @@ impl Desk {
             let growth = self.grow(&mut tx, memory, head.size).await?;
             let tiles = growth.extend(hashes);
             months::ensure(&mut tx, &mut memory.months, &rows).await?;
-            statements::INSERT_EVENTS.within(&tx).bind(Json(Rows(&rows))).execute(&mut tx).await?;
-            tiles::write(&mut tx, tiles).await?;
             rollup::add(&mut tx, &rows).await?;
+            statements::EVENTS.insert(&mut tx, rows.into_iter().map(EventRow::into_values).collect()).await?;
+            tiles::write(&mut tx, tiles).await?;
             sql(statements::MOVE_HEAD).bind(size).bind(last).execute(&mut tx).await?;
         }
         tx.commit().await?;

@@ -125,7 +125,7 @@ impl NewEvent {
         if self.occurred_at.is_some_and(|at| at > now.plus_seconds(MAX_AHEAD_SECONDS)) {
             return fault("occurred_at", "is in the future");
         }
-        if Value::Object(self.details.clone()).to_string().len() > MAX_DETAILS {
+        if serde_json::to_string(&self.details).map_or(0, |text| text.len()) > MAX_DETAILS {
             return fault("details", "is larger than 16 KiB");
         }
         if FILE_ACTIONS.contains(&self.action.as_str())

@@ -4,11 +4,10 @@ use keyward_core::id::{self, Id};
 use keyward_core::leaf::{Actor, Leaf, Object, Salt, Seal};
 use keyward_core::time::Timestamp;
 use keyward_core::tree::Hash;
-use serde::ser::{Serialize, SerializeSeq, Serializer};
-use serde_json::Value;
+use serde_json::Value as Details;
 use uuid::Uuid;
 
-use crate::db::{Json, row};
+use crate::db::{Bind as _, Json, Value, row};
 
 row! {
     /// A row of the book.
@@ -29,7 +28,7 @@ row! {
         pub resource_name: Option<String>,
         pub success: bool,
         pub error_message: Option<String>,
-        pub details: Json<Value>,
+        pub details: Json<Details>,
         pub ip_address: Option<String>,
         pub user_agent: Option<String>,
         pub organization_id: Option<Id<id::Organization>>,
@@ -99,52 +98,31 @@ impl EventRow {
     }
 }
 
-/// Rows as `INSERT_EVENTS` takes them: the fields in the order of its columns.
-pub(super) struct Rows<'a>(pub &'a [EventRow]);
-
-impl Serialize for Rows<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(Fields))
+impl EventRow {
+    /// The fields in the order of `sql::EVENTS`.
+    pub(super) fn into_values(self) -> [Value; 21] {
+        [
+            self.sequence.into_value(),
+            self.logged_at.into_value(),
+            self.occurred_at.into_value(),
+            self.id.into_value(),
+            self.organization_id.into_value(),
+            self.success.into_value(),
+            self.event_type.into_value(),
+            self.action.into_value(),
+            self.actor_type.into_value(),
+            self.actor_id.into_value(),
+            self.actor_name.into_value(),
+            self.resource_type.into_value(),
+            self.resource_id.into_value(),
+            self.resource_name.into_value(),
+            self.error_message.into_value(),
+            self.ip_address.into_value(),
+            self.user_agent.into_value(),
+            self.request_id.into_value(),
+            self.details.into_value(),
+            self.actor_seal.into_value(),
+            self.object_seal.into_value(),
+        ]
     }
-}
-
-struct Fields<'a>(&'a EventRow);
-
-impl Serialize for Fields<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let row = self.0;
-        let mut fields = serializer.serialize_seq(Some(21))?;
-        fields.serialize_element(&row.sequence)?;
-        fields.serialize_element(&row.logged_at.as_micros())?;
-        fields.serialize_element(&row.occurred_at.as_micros())?;
-        fields.serialize_element(row.id.uuid().simple().encode_lower(&mut [0; 32]))?;
-        let organization = row.organization_id.map(|id| id.uuid().simple().to_string());
-        fields.serialize_element(&organization)?;
-        fields.serialize_element(&row.success)?;
-        fields.serialize_element(&row.event_type)?;
-        fields.serialize_element(&row.action)?;
-        fields.serialize_element(&row.actor_type)?;
-        fields.serialize_element(&row.actor_id)?;
-        fields.serialize_element(&row.actor_name)?;
-        fields.serialize_element(&row.resource_type)?;
-        fields.serialize_element(&row.resource_id)?;
-        fields.serialize_element(&row.resource_name)?;
-        fields.serialize_element(&row.error_message)?;
-        fields.serialize_element(&row.ip_address)?;
-        fields.serialize_element(&row.user_agent)?;
-        fields.serialize_element(&row.request_id)?;
-        fields.serialize_element(&row.details.0)?;
-        fields.serialize_element(&hex(&row.actor_seal))?;
-        fields.serialize_element(&hex(&row.object_seal))?;
-        fields.end()
-    }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes
-        .iter()
-        .flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
-        .map(char::from)
-        .collect()
 }

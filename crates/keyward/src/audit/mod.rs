@@ -6,22 +6,27 @@
 //! is signed and proven about the tree is not decided here.
 
 mod desk;
+mod erase;
 mod event;
 mod ingest;
 mod leaves;
 mod months;
+mod record;
 mod redact;
 mod reports;
+mod retention;
 mod rollup;
 mod search;
 mod sql;
 mod tiles;
 mod verify;
 
+pub use erase::Erased;
 pub(crate) use event::append;
 pub use event::{Event, EventType, Resource};
 pub use ingest::{Kept, MAX_EVENTS, NewEvent, Party};
 pub use leaves::{EventRow, Head};
+pub use record::{ExportedEvent, ExportedParty};
 pub use reports::{DayReport, MonthReport, TopActor, TypeCount};
 pub use search::EventFilter;
 pub(crate) use sql::HOLD_DESK;

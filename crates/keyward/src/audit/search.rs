@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Audit, EventRow, sql as statements};
 use crate::context::{Context, Whose};
-use crate::db::{Json, Parts, parts};
+use crate::db::{Json, Parts, parts, sql};
 use crate::error::Result;
 use crate::page::{Page, PageRequest, Position};
 
@@ -65,6 +65,12 @@ impl Audit {
         let list = parts(statements::LIST).with(statements::FROM_PLACE, from);
         let list = self.narrow(list, organization, whose, filter).with(statements::OLDEST_FIRST, most).end();
         Ok(list.all(&self.ground.db).await?)
+    }
+
+    /// The places, from one up to another, of events whose id stands in the book already: ids are one organization's own matter.
+    pub(crate) async fn namesakes(&self, from: i64, to: i64) -> Result<Vec<i64>> {
+        let places: Vec<(i64,)> = sql(statements::NAMESAKES).bind(from).bind(to).all(&self.ground.db).await?;
+        Ok(places.into_iter().map(|(place,)| place).collect())
     }
 
     /// Events that a person did, or that were done to them, newest first.

@@ -1,5 +1,6 @@
 //! Statements of the book. Rows go in as one JSON array, so that a batch is one statement whatever its size.
 
+use crate::db::Bulk;
 use crate::db::dialect::Pair;
 
 /// Waiting for a number.
@@ -34,31 +35,11 @@ pub const PARTITION_AT: &str = r"SELECT count(*) AS value FROM pg_inherits h JOI
       AND (regexp_match(b.text, 'FROM \(''([^'']+)''\)'))[1]::timestamptz <= $1
       AND (regexp_match(b.text, 'TO \(''([^'']+)''\)'))[1]::timestamptz >= $2";
 
-macro_rules! columns {
-    () => {
-        "INSERT INTO audit_event (sequence, logged_at, occurred_at, id, organization_id, success, event_type, action,
-            actor_type, actor_id, actor_name, resource_type, resource_id, resource_name, error_message, ip_address, user_agent,
-            request_id, details, actor_seal, object_seal) "
-    };
-}
-
-/// Rows of an event's fields in the order of the columns; ids and seals as hex, instants as microseconds.
-pub const INSERT_EVENTS: Pair = Pair {
-    sqlite: concat!(
-        columns!(),
-        "SELECT value ->> 0, value ->> 1, value ->> 2, unhex(value ->> 3), unhex(value ->> 4), value ->> 5, value ->> 6,
-            value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13, value ->> 14,
-            value ->> 15, value ->> 16, value ->> 17, value -> 18, unhex(value ->> 19), unhex(value ->> 20) FROM json_each($1)"
-    ),
-    postgres: concat!(
-        columns!(),
-        "SELECT (value ->> 0)::bigint, to_timestamp(0) + (value ->> 1)::bigint * interval '1 microsecond',
-            to_timestamp(0) + (value ->> 2)::bigint * interval '1 microsecond', (value ->> 3)::uuid, (value ->> 4)::uuid,
-            (value ->> 5)::boolean, value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12,
-            value ->> 13, value ->> 14, value ->> 15, value ->> 16, value ->> 17, value -> 18, decode(value ->> 19, 'hex'),
-            decode(value ->> 20, 'hex') FROM jsonb_array_elements($1)"
-    ),
-};
+pub const EVENTS: Bulk<21> = Bulk(
+    "audit_event (sequence, logged_at, occurred_at, id, organization_id, success, event_type, action, actor_type, actor_id,
+        actor_name, resource_type, resource_id, resource_name, error_message, ip_address, user_agent, request_id, details,
+        actor_seal, object_seal)",
+);
 
 /// Tiles of `[[level, place], …]`.
 pub const TILES: Pair = Pair {
@@ -91,15 +72,25 @@ pub const ADD_COUNTS: Pair = Pair {
 };
 /// `[[organization, month, kind, id, events, failures], …]`.
 pub const ADD_ACTORS: Pair = Pair {
-    sqlite: "INSERT INTO audit_actor (organization_id, starts_at, actor_type, actor_id, events, failures)
-        SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5
+    sqlite: "INSERT INTO audit_actor (organization_id, starts_at, actor_type, actor_id, events, failures, listed)
+        SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 4
         FROM json_each($1) WHERE true ON CONFLICT (organization_id, starts_at, actor_type, actor_id)
         DO UPDATE SET events = audit_actor.events + excluded.events, failures = audit_actor.failures + excluded.failures",
-    postgres: "INSERT INTO audit_actor (organization_id, starts_at, actor_type, actor_id, events, failures)
+    postgres: "INSERT INTO audit_actor (organization_id, starts_at, actor_type, actor_id, events, failures, listed)
         SELECT (value ->> 0)::uuid, to_timestamp(0) + (value ->> 1)::bigint * interval '1 microsecond', value ->> 2, value ->> 3,
-            (value ->> 4)::bigint, (value ->> 5)::bigint
+            (value ->> 4)::bigint, (value ->> 5)::bigint, (value ->> 4)::bigint
         FROM jsonb_array_elements($1) ON CONFLICT (organization_id, starts_at, actor_type, actor_id)
         DO UPDATE SET events = audit_actor.events + excluded.events, failures = audit_actor.failures + excluded.failures",
+};
+/// Those of `[[organization, month, kind, id], …]` that are listed too low: by more than one eighth.
+pub const LIST_ACTORS: Pair = Pair {
+    sqlite: "UPDATE audit_actor SET listed = events FROM json_each($1) w
+        WHERE organization_id = unhex(w.value ->> 0) AND starts_at = w.value ->> 1 AND actor_type = w.value ->> 2
+          AND actor_id = w.value ->> 3 AND events * 8 > listed * 9",
+    postgres: "UPDATE audit_actor SET listed = events FROM jsonb_array_elements($1) w
+        WHERE organization_id = (w.value ->> 0)::uuid
+          AND starts_at = to_timestamp(0) + (w.value ->> 1)::bigint * interval '1 microsecond'
+          AND actor_type = w.value ->> 2 AND actor_id = w.value ->> 3 AND events * 8 > listed * 9",
 };
 /// `[[start, first sequence], …]`.
 pub const ADD_HOURS: Pair = Pair {
@@ -121,8 +112,11 @@ pub const COUNTS: &str = "SELECT starts_at, event_type, action, success, events 
 pub const OWN_COUNTS: &str = "SELECT $3 AS starts_at, event_type, action, success, count(*) AS events FROM audit_event
     WHERE organization_id = $1 AND actor_id = $2 AND logged_at >= $3 AND logged_at < $4
     GROUP BY event_type, action, success ORDER BY event_type, action, success";
+/// Who has as many events as the last of the first $3 by list is listed at no less than eight ninths of that.
 pub const TOP_ACTORS: &str = "SELECT actor_type, actor_id, events, failures FROM audit_actor
-    WHERE organization_id = $1 AND starts_at = $2 ORDER BY events DESC, actor_id LIMIT $3";
+    WHERE organization_id = $1 AND starts_at = $2 AND listed >= coalesce((SELECT min(listed) * 8 / 9 - 1 FROM
+        (SELECT listed FROM audit_actor WHERE organization_id = $1 AND starts_at = $2 ORDER BY listed DESC LIMIT $3) AS first), 0)
+    ORDER BY events DESC, actor_id LIMIT $3";
 
 /// Parts of a search.
 pub const LIST: &str = "SELECT e.* FROM audit_event e";
@@ -155,5 +149,26 @@ pub const OLDEST_FIRST: &str = " ORDER BY e.sequence LIMIT {}";
 
 pub const GET: &str = "SELECT e.* FROM audit_event e WHERE id = $1 ORDER BY sequence";
 pub const EVENTS_FROM: &str = "SELECT e.* FROM audit_event e WHERE sequence >= $1 AND sequence < $2 ORDER BY sequence";
+/// Events between two places whose id another organization used before.
+pub const NAMESAKES: &str = "SELECT e.sequence AS value FROM audit_event e WHERE e.sequence >= $1 AND e.sequence < $2
+    AND EXISTS (SELECT 1 FROM audit_event o WHERE o.id = e.id AND o.sequence < e.sequence)";
 pub const ROWS_BESIDE: &str =
     "SELECT id AS value FROM audit_event WHERE sequence < 0 OR sequence >= $1 ORDER BY sequence LIMIT 1";
+
+pub const FIRST_SINCE: &str =
+    "SELECT first_sequence AS value FROM audit_hour WHERE starts_at >= $1 ORDER BY starts_at LIMIT 1";
+pub const KEEP_FROM: &str = "UPDATE audit_head SET kept_from = $1 WHERE kept_from < $1";
+/// SQLite only; elsewhere whole months go.
+pub const DELETE_RETIRED: &str = "DELETE FROM audit_event WHERE sequence IN
+    (SELECT sequence FROM audit_event WHERE sequence < $1 ORDER BY sequence LIMIT $2)";
+
+pub const OF_SUBJECT: &str =
+    "SELECT e.* FROM audit_event e WHERE organization_id = $1 AND (actor_id = $2 OR resource_id = $2)
+    ORDER BY sequence LIMIT $3";
+pub const ERASE_ACTOR: &str =
+    "UPDATE audit_event SET actor_id = '', actor_name = NULL, ip_address = NULL, user_agent = NULL,
+    actor_seal = $3 WHERE sequence = $1 AND logged_at = $2";
+pub const ERASE_OBJECT: &str =
+    "UPDATE audit_event SET resource_id = '', resource_name = NULL, error_message = NULL, details = $4,
+    object_seal = $3 WHERE sequence = $1 AND logged_at = $2";
+pub const FORGET_ACTOR: &str = "DELETE FROM audit_actor WHERE organization_id = $1 AND actor_id = $2";

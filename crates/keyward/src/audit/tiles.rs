@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use keyward_core::problem::Code;
+use keyward_core::text::hex;
 use keyward_core::tree::{Growth, Hash, Node, Span, Tile, hash_of, root_of};
 use serde_json::json;
 
 use super::Audit;
-use super::leaves::hex;
 use super::sql as statements;
 use crate::db::{Json, On, Tx, row};
 use crate::error::{Error, Result};

@@ -43,6 +43,9 @@ const STEPS: &[Step] = &[
     shared!("0009_partitions"),
     shared!("0010_audit_order"),
     pair!("0011_book"),
+    shared!("0012_passkeys"),
+    shared!("0013_identities"),
+    shared!("0014_sinks"),
     shared!("0015_mail"),
 ];
 

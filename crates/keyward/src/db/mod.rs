@@ -3,6 +3,7 @@
 //! Every statement is text with `$1` placeholders that both read alike. Where they must differ, `dialect` knows.
 //! Nothing outside this folder names the driver.
 
+mod bulk;
 pub mod dialect;
 mod migrate;
 mod row;
@@ -17,6 +18,7 @@ use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
+pub use bulk::Bulk;
 pub(crate) use row::row;
 pub use row::{FromRow, Row};
 pub use session::{Copied, Ddl, Session, ddl};
@@ -100,10 +102,12 @@ impl Db {
             .busy_timeout(ACQUIRE_TIMEOUT)
             .foreign_keys(true)
             .disable_statement_logging();
+        // 32 MiB: where a table is large, each batch would read its indexes again.
+        let writing = options.clone().pragma("cache_size", "-32768");
         let pool = |connections| {
             SqlitePoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT).idle_timeout(None)
         };
-        let writer = pool(1).connect_with(options.clone()).await?;
+        let writer = pool(1).connect_with(writing).await?;
         let readers = pool(4).connect_with(options.read_only(true).create_if_missing(false)).await?;
         Ok(Self::Sqlite { writer, readers })
     }

@@ -3,6 +3,7 @@
 //!
 //! Where a right is missing, a figure is unknown and says so: it is never taken for good.
 
+mod book;
 mod checks;
 mod conversion;
 mod health;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use keyward_core::access::Permission;
 use serde_json::{Value, json};
 
+use crate::audit::Audit;
 use crate::config::MaintenanceSettings;
 use crate::context::Context;
 use crate::db::{row, sql};
@@ -34,6 +36,9 @@ pub struct Maintenance {
     pub(crate) jobs: Jobs,
     pub(crate) settings: MaintenanceSettings,
     pub(crate) data_dir: PathBuf,
+    pub(crate) audit: Audit,
+    /// Events are retired only behind a checkpoint that a witness signed as well.
+    pub(crate) needs_witness: bool,
 }
 
 /// What an upkeep is asked to touch.

@@ -82,3 +82,10 @@ pub const PAGE_COUNT: &str = "SELECT page_count AS value FROM pragma_page_count(
 pub const PAGE_SIZE: &str = "SELECT page_size AS value FROM pragma_page_size()";
 pub const FREE_PAGES: &str = "SELECT freelist_count AS value FROM pragma_freelist_count()";
 pub const STATEMENT_TIMEOUT: &str = "SELECT set_config('statement_timeout', $1, false) AS value";
+
+pub const CHECKPOINTS_FROM: &str = "SELECT note AS value FROM audit_checkpoint WHERE size >= $1 ORDER BY size";
+pub const ADD_EVENT_ARCHIVE: &str =
+    "INSERT INTO partition_archive (name, table_name, from_at, to_at, row_count, sha256, path, archived_at, dropped_at)
+    VALUES ($1, $2, NULL, $3, $4, $5, $6, $7, $7)";
+pub const INDEX_STATE: &str = "SELECT i.indisvalid AS value FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+    JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relname = $1 AND n.nspname = current_schema()";

@@ -114,7 +114,8 @@ impl Proofs {
         Ok(signed)
     }
 
-    async fn latest(&self) -> Result<Option<SignedCheckpoint>> {
+    /// The newest that was signed.
+    pub(crate) async fn latest(&self) -> Result<Option<SignedCheckpoint>> {
         let row: Option<CheckpointRow> = statement(sql::LATEST).optional(&self.ground.db).await?;
         Ok(row.and_then(|row| SignedCheckpoint::parse(&row.note)))
     }

@@ -6,7 +6,7 @@ use keyward_core::note::NoteKey;
 use keyward_core::problem::Code;
 use keyward_core::tree::{Edge, Hash, cover};
 
-use super::export::{ExportLine, read_hex};
+use super::export::ExportLine;
 use super::signer::check;
 use crate::audit::{Fault, Findings};
 use crate::error::{Error, Result};
@@ -93,5 +93,5 @@ pub fn verify_export(
 }
 
 fn hash(text: &str) -> Option<Hash> {
-    read_hex(text)?.try_into().ok()
+    keyward_core::text::from_hex(text)?.try_into().ok()
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use keyward_core::note::{Checkpoint, NoteKey, Signature, SignedCheckpoint, Use, is_name};
 use keyward_core::problem::Code;
+use keyward_core::text::from_hex;
 
 use super::sql;
 use crate::config::AuditSettings;
@@ -51,9 +52,9 @@ impl Signer {
         let unopened = "The stored key cannot be opened; are keys.peppers those that sealed it?";
         let seed = match settings.signing_key.trim() {
             "" => stored.ok_or_else(|| unusable(unopened))?,
-            text => {
-                read_hex(text).ok_or_else(|| unusable("audit.signing_key must be 32 bytes in hexadecimal digits."))?
-            }
+            text => from_hex(text)
+                .filter(|seed| seed.len() == SEED)
+                .ok_or_else(|| unusable("audit.signing_key must be 32 bytes in hexadecimal digits."))?,
         };
         Self::new(row.origin, &seed).ok_or_else(|| unusable("The key is not an Ed25519 seed."))
     }
@@ -95,11 +96,4 @@ fn host_of(url: &str) -> Option<&str> {
 
 fn unusable(why: &str) -> Error {
     Error::new(Code::NotReady, format!("Checkpoints of the audit log cannot be signed. {why}"))
-}
-
-fn read_hex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes().as_chunks::<2>();
-    let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    let bytes: Option<Vec<u8>> = digits.0.iter().map(byte).collect();
-    bytes.filter(|bytes| digits.1.is_empty() && bytes.len() == SEED)
 }

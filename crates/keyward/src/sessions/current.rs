@@ -33,9 +33,11 @@ pub struct Present {
     pub roles: Vec<(Option<Id<id::Organization>>, Role)>,
     pub created_at: Timestamp,
     pub authenticated_at: Timestamp,
+    /// When the password was last shown; a sign-in by passkey shows none.
+    password_at: Option<Timestamp>,
     pub factor_at: Option<Timestamp>,
     pub has_factor: bool,
-    /// An organization of theirs, or the instance, asks for a second factor that they do not have.
+    /// An organization of theirs, or the instance, asks for a second factor that they do not have, here or at their provider.
     pub must_enrol: bool,
     pub expires_at: Timestamp,
     pub browser: bool,
@@ -52,7 +54,7 @@ impl Present {
 
     /// Whether they have shown the password, and the second factor where they have one, within the last five minutes.
     pub fn is_fresh(&self, now: Timestamp) -> bool {
-        self.authenticated_at.plus_seconds(super::FRESH_SECONDS) > now
+        self.password_at.is_some_and(|at| at.plus_seconds(super::FRESH_SECONDS) > now)
             && (!self.has_factor || self.has_fresh_factor(now))
     }
 }
@@ -160,9 +162,10 @@ impl Sessions {
             roles,
             created_at: row.created_at,
             authenticated_at: row.authenticated_at,
+            password_at: row.password_at,
             factor_at: row.factor_at,
             has_factor,
-            must_enrol: asked && !has_factor,
+            must_enrol: asked && !has_factor && row.factor.as_deref() != Some(super::vouched::METHOD),
             expires_at: row.expires_at,
             browser: row.browser,
             generation: row.generation,

@@ -3,10 +3,11 @@
 use keyward_core::id::{self, Id};
 use keyward_core::problem::Code;
 use keyward_core::secret::Secret;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::attempts::{Subjects, source_of};
-use super::factors::Proof;
+use super::factors::{Factors, Proof};
+use super::passkeys::Ceremony;
 use super::sql as statements;
 use super::{Client, IssuedTokens, PersonRow, Sessions, Shown, address_of, as_person, vault};
 use crate::audit::{Event, EventType};
@@ -16,7 +17,7 @@ use crate::db::sql;
 use crate::error::{Error, Result};
 
 /// How long the second step may take, and how many codes it may try (statements T-05, T-06).
-const PENDING_SECONDS: i64 = 5 * 60;
+pub const PENDING_SECONDS: i64 = 5 * 60;
 const PENDING_TRIES: i64 = 5;
 const PENDING_PREFIX: &str = "kwl";
 const DEVICE_PREFIX: &str = "kwd";
@@ -29,6 +30,14 @@ pub struct Credentials {
     pub password: Secret<String>,
     /// The token of a device that the account's owner trusts.
     pub device: Option<String>,
+}
+
+/// What a failed sign-in was, as the book is told.
+#[derive(Clone, Copy)]
+pub(super) struct Attempt<'a> {
+    pub method: &'static str,
+    /// What an identity provider calls the visitor.
+    pub vouched_account: Option<&'a str>,
 }
 
 /// Where a sign-in stands.
@@ -53,21 +62,22 @@ impl Sessions {
         };
         let source = device.cloned().unwrap_or_else(|| source_of(context.ip));
         let subjects = Subjects::of(&account, &source, device.is_some());
+        let attempt = Attempt { method: "password", vouched_account: None };
         if let Err(refused) = self.count_try(&subjects).await {
-            self.note_failure(context, known.as_ref(), &refused.detail).await;
+            self.note_failure(context, attempt, known.as_ref(), &refused.detail).await;
             return Err(refused);
         }
         let stored = person.as_ref().and_then(|person| person.password_hash.clone());
         let verified = match self.passwords.verify(&credentials.password, stored).await {
             Ok(verified) => verified,
             Err(refused) => {
-                self.note_failure(context, known.as_ref(), &refused.detail).await;
+                self.note_failure(context, attempt, known.as_ref(), &refused.detail).await;
                 return Err(refused);
             }
         };
         let Some(mut person) = person.filter(|person| verified.is_right && person.disabled_at.is_none()) else {
             let refused = Error::new(Code::InvalidCredentials, Code::InvalidCredentials.meaning());
-            self.note_failure(context, known.as_ref(), "wrong e-mail address or password").await;
+            self.note_failure(context, attempt, known.as_ref(), "wrong e-mail address or password").await;
             return Err(refused);
         };
         self.forget_tries(&subjects).await?;
@@ -75,25 +85,40 @@ impl Sessions {
             self.rehash(&mut person, &credentials.password).await?;
         }
         let context = as_person(context, &person);
-        let awaits_factor = device.is_none() && self.has_factor(person.id).await?;
+        let factors = self.factors(person.id).await?;
         let mut change = Change::begin(&self.ground, &context).await?;
         self.hold(&mut change, &person).await?;
-        if awaits_factor {
-            return self.await_factor(change, client, &person).await;
+        if factors.is_any() && device.is_none() {
+            return self.await_factor(change, client, &person, &factors).await;
         }
-        let shown = Shown { authenticated_at: change.now(), factor_at: None, until: None };
+        let shown = Shown::now(change.now(), true, None);
         let issued = self.open_session(&mut change, person.id, client, shown).await?;
-        change.commit(signed_in(&issued, &person, "password")).await?;
+        change.commit(signed_in(&issued, &person, json!({ "method": "password" }))).await?;
         Ok(SignedIn::Done(issued))
     }
 
-    async fn await_factor(&self, mut change: Change<'_>, client: &Client, person: &PersonRow) -> Result<SignedIn> {
+    pub(super) async fn await_factor(
+        &self,
+        mut change: Change<'_>,
+        client: &Client,
+        person: &PersonRow,
+        factors: &Factors,
+    ) -> Result<SignedIn> {
         let token = vault::new_token(PENDING_PREFIX);
         let expires_at = change.now().plus_seconds(PENDING_SECONDS);
         let insert = sql(statements::INSERT_PENDING).bind(vault::digest(&token)).bind(person.id).bind(client.mark());
         insert.bind(expires_at).execute(change.tx()).await?;
         change.commit(Event::new(EventType::Security, "second_factor_awaited", "user", person.id)).await?;
-        Ok(SignedIn::Pending { login_token: Secret::new(token), methods: vec!["totp", "backup_code"] })
+        let methods = factors.methods(self.relying_party.is_some());
+        Ok(SignedIn::Pending { login_token: Secret::new(token), methods })
+    }
+
+    /// Whose second step this token awaits, from the client that took the first.
+    pub(super) async fn pending(&self, client: &Client, login_token: &str) -> Result<Id<id::User>> {
+        let find = sql(statements::FIND_PENDING).bind(vault::digest(login_token)).bind(client.mark());
+        let find = find.bind(self.ground.now()).bind(PENDING_TRIES);
+        let person: Option<(Id<id::User>,)> = find.optional(&self.ground.db).await?;
+        person.map(|(person,)| person).ok_or_else(|| Error::new(Code::InvalidToken, Code::InvalidToken.meaning()))
     }
 
     /// The second step, from the client that took the first. With `trust`, answers also the token of a trusted device.
@@ -115,36 +140,39 @@ impl Sessions {
         };
         let person = self.person(person).await?;
         let context = as_person(context, &person);
+        let attempt = Attempt { method: proof.method(), vouched_account: None };
         if let Err(refused) = self.count_code(&person.id.to_string()).await {
-            self.note_failure(&context, Some(&person), &refused.detail).await;
+            self.note_failure(&context, attempt, Some(&person), &refused.detail).await;
             return Err(refused);
         }
-        let mut change = Change::begin(&self.ground, &context).await?;
-        if let Err(refused) = self.prove(&mut change, &person, proof).await {
-            drop(change);
-            self.note_failure(&context, Some(&person), &refused.detail).await;
-            return Err(refused);
-        }
+        let proven = self.prove(&context, &person, proof, &Ceremony::SecondFactor(login_token)).await;
+        let (mut change, told) = match proven {
+            Ok(proven) => proven,
+            Err(refused) => {
+                self.note_failure(&context, attempt, Some(&person), &refused.detail).await;
+                return Err(refused);
+            }
+        };
         // Two right codes at the same time: only one finds the sign-in still waiting. A new password ends the waiting.
         if sql(statements::END_PENDING).bind(digest).execute(change.tx()).await? == 0 {
             return Err(Error::new(Code::InvalidToken, Code::InvalidToken.meaning()));
         }
         self.hold(&mut change, &person).await?;
         let now = change.now();
-        let shown = Shown { authenticated_at: now, factor_at: Some(now), until: None };
+        let shown = Shown::now(now, true, Some(proof.method()));
         let issued = self.open_session(&mut change, person.id, client, shown).await?;
         let device = trust.then(|| vault::new_token(DEVICE_PREFIX));
         if let Some(device) = &device {
             let insert = sql(statements::INSERT_DEVICE).bind(vault::digest(device)).bind(person.id);
             insert.bind(now.plus_days(DEVICE_DAYS)).execute(change.tx()).await?;
         }
-        change.commit(signed_in(&issued, &person, proof.method())).await?;
+        change.commit(signed_in(&issued, &person, told)).await?;
         self.outbox.wake();
         self.forget_codes(&person.id.to_string()).await?;
         Ok((issued, device.map(Secret::new)))
     }
 
-    async fn is_trusted(&self, device: &str, person: Id<id::User>) -> Result<bool> {
+    pub(super) async fn is_trusted(&self, device: &str, person: Id<id::User>) -> Result<bool> {
         let find = sql(statements::FIND_DEVICE).bind(vault::digest(device)).bind(person).bind(self.ground.now());
         Ok(find.optional::<(i64,)>(&self.ground.db).await?.is_some())
     }
@@ -161,11 +189,22 @@ impl Sessions {
 
     /// One event for each failure. What was typed as an address is kept only where it is an account's: people type
     /// passwords there.
-    async fn note_failure(&self, context: &Context, person: Option<&PersonRow>, why: &str) {
+    pub(super) async fn note_failure(
+        &self,
+        context: &Context,
+        attempt: Attempt<'_>,
+        person: Option<&PersonRow>,
+        why: &str,
+    ) {
         self.metrics.failed_logins.inc();
         let target = person.map_or_else(|| "unknown".to_owned(), |person| person.id.to_string());
         let mut event = Event::new(EventType::Security, "login_failed", "user", target).failed(why);
         event.resource.name = person.map(|person| person.email.clone());
+        let mut told = json!({ "method": attempt.method });
+        if let Some(account) = attempt.vouched_account {
+            told["account"] = account.chars().take(254).collect::<String>().into();
+        }
+        let event = event.details(told);
         let actor = Actor { kind: ActorKind::External, id: "sign-in".to_owned(), name: None };
         if let Err(error) = self.audit.note(&Context { actor, ..context.clone() }, event).await {
             tracing::error!(%error, "a failed sign-in could not be noted");
@@ -173,7 +212,7 @@ impl Sessions {
     }
 }
 
-fn signed_in(issued: &IssuedTokens, person: &PersonRow, method: &str) -> Event {
-    let event = Event::new(EventType::Security, "login", "session", issued.session).named(&person.email);
-    event.details(json!({ "method": method }))
+/// `told` says by which method.
+pub(super) fn signed_in(issued: &IssuedTokens, person: &PersonRow, told: Value) -> Event {
+    Event::new(EventType::Security, "login", "session", issued.session).named(&person.email).details(told)
 }

@@ -5,17 +5,21 @@
 //! reads no database, and a logout or a changed role is in force with the next call.
 
 mod attempts;
+mod backup_codes;
 mod csrf;
 mod current;
 mod factors;
 mod login;
 mod outbox;
+pub mod passkeys;
 mod password;
 mod refresh;
 mod sql;
 mod sweep;
 pub mod tokens;
+mod totp;
 pub(crate) mod vault;
+pub(crate) mod vouched;
 
 use std::sync::Arc;
 
@@ -37,14 +41,17 @@ use crate::mail::Mailer;
 use crate::metrics::Metrics;
 use current::Memory;
 use outbox::Outbox;
+use passkeys::RelyingParty;
 use sql as statements;
 use tokens::Tokens;
 use vault::Vault;
+pub(crate) use vault::new_token;
 
 pub use csrf::CSRF_SECONDS;
 pub use current::Present;
-pub use factors::{Enrolment, Factor, Proof};
-pub use login::{Credentials, SignedIn};
+pub use factors::Proof;
+pub use login::{Credentials, PENDING_SECONDS, SignedIn};
+pub use totp::Enrolment;
 
 /// How long a proof of identity counts as fresh (statement T-07).
 pub const FRESH_SECONDS: i64 = 5 * 60;
@@ -62,7 +69,11 @@ row! {
         pub last_seen_at: Timestamp,
         pub expires_at: Timestamp,
         pub authenticated_at: Timestamp,
+        /// When the password was last shown; a sign-in by passkey shows none.
+        pub password_at: Option<Timestamp>,
         pub factor_at: Option<Timestamp>,
+        /// Which second factor was shown last.
+        pub factor: Option<String>,
         pub generation: i64,
         pub refreshed_at: Timestamp,
         pub confirmed: bool,
@@ -99,6 +110,8 @@ pub struct Sessions {
     /// Before links in mails; a request never says what stands there.
     public_url: String,
     vault: Vault,
+    /// `None`: no passkey can be made for the address that the settings name.
+    relying_party: Option<RelyingParty>,
     pub tokens: Tokens,
     passwords: Arc<Passwords>,
     outbox: Outbox,
@@ -127,6 +140,7 @@ impl Sessions {
             outbox: Outbox::new(ground.clone(), vault.clone(), mailer),
             ground,
             settings,
+            relying_party: passkeys::relying_party(&public_url),
             public_url,
             vault,
             tokens,
@@ -238,7 +252,8 @@ impl Sessions {
         let insert = sql(statements::INSERT_SESSION).bind(session).bind(person).bind(client.browser);
         let insert = insert.bind(client.ip.clone()).bind(client.user_agent.clone()).bind(now);
         let insert = insert.bind(shown.until.unwrap_or_else(|| now.plus_seconds(self.session_seconds())));
-        insert.bind(shown.authenticated_at).bind(shown.factor_at).bind(false).execute(change.tx()).await?;
+        let insert = insert.bind(shown.authenticated_at).bind(shown.password_at);
+        insert.bind(shown.factor_at).bind(shown.factor).bind(false).execute(change.tx()).await?;
         let refresh = vault::new_token(refresh::PREFIX);
         insert_refresh(change.tx(), &refresh, session, 1).await?;
         let row: SessionRow = sql(statements::FIND_SESSION).bind(session).one(change.tx()).await?;
@@ -259,8 +274,6 @@ impl Sessions {
     fn issue(&self, row: &SessionRow, refresh: String, now: Timestamp) -> Result<IssuedTokens> {
         let access_seconds = self.tokens.access_seconds;
         let expires_at = row.refreshed_at.plus_seconds(access_seconds).min(row.expires_at).as_seconds();
-        let mut amr = vec!["pwd".to_owned()];
-        amr.extend(row.factor_at.map(|_| "otp".to_owned()));
         let claims = tokens::Claims {
             iss: self.tokens.issuer.clone(),
             aud: self.tokens.issuer.clone(),
@@ -272,7 +285,7 @@ impl Sessions {
             iat: row.refreshed_at.as_seconds(),
             exp: expires_at,
             auth_time: row.authenticated_at.as_seconds(),
-            amr,
+            amr: row.methods(),
         };
         let left = (row.expires_at.as_seconds() - now.as_seconds()).max(0);
         Ok(IssuedTokens {
@@ -285,11 +298,47 @@ impl Sessions {
     }
 }
 
+impl SessionRow {
+    /// What was shown within the session, as RFC 8176 calls it. A passkey proves possession of a key, and its authenticator has
+    /// verified the person: two factors in one.
+    fn methods(&self) -> Vec<String> {
+        let password = self.password_at.map_or(&[][..], |_| &["pwd"]);
+        let factor: &[&str] = match (self.factor_at, self.factor.as_deref()) {
+            (None, _) => &[],
+            (Some(_), Some("passkey")) => &["pop", "mfa"],
+            (Some(_), _) => &["otp"],
+        };
+        [password, factor].concat().into_iter().map(str::to_owned).collect()
+    }
+}
+
 /// What somebody has shown when a session opens, and until when it may last; a sign-in's may last as long as any.
 struct Shown {
     authenticated_at: Timestamp,
+    password_at: Option<Timestamp>,
     factor_at: Option<Timestamp>,
+    /// Its name, as `Proof::method` has it.
+    factor: Option<String>,
     until: Option<Timestamp>,
+}
+
+impl Shown {
+    /// To sign in.
+    fn now(now: Timestamp, password: bool, factor: Option<&str>) -> Self {
+        let (password_at, factor_at) = (password.then_some(now), factor.map(|_| now));
+        Self { authenticated_at: now, password_at, factor_at, factor: factor.map(str::to_owned), until: None }
+    }
+
+    /// Beside what was shown in the session that this one continues; what was not shown anew stays as it was.
+    fn beside(before: SessionRow, now: Timestamp, password: bool, factor: Option<&str>) -> Self {
+        Self {
+            authenticated_at: if password { now } else { before.authenticated_at },
+            password_at: if password { Some(now) } else { before.password_at },
+            factor_at: factor.map(|_| now).or(before.factor_at),
+            factor: factor.map(str::to_owned).or(before.factor),
+            until: Some(before.expires_at),
+        }
+    }
 }
 
 /// Where a sign-in comes from, and what it is bound to.

@@ -31,7 +31,7 @@ impl Sessions {
         keep_sessions: bool,
     ) -> Result<()> {
         let changed = self.try_changing_password(context, present, current, new, keep_sessions).await;
-        self.note_unproven(context, present, "password_changed", changed).await
+        self.note_unproven(context, present, ("password_changed", "password"), changed).await
     }
 
     async fn try_changing_password(

@@ -25,13 +25,16 @@ pub const INSERT_PENDING: &str =
 pub const TRY_PENDING: &str = "UPDATE pending_login SET tries = tries + 1
     WHERE digest = $1 AND client = $2 AND expires_at > $3 AND tries < $4 RETURNING person_id AS value";
 pub const END_PENDING_OF: &str = "DELETE FROM pending_login WHERE person_id = $1";
+/// Without counting a try.
+pub const FIND_PENDING: &str = "SELECT person_id AS value FROM pending_login
+    WHERE digest = $1 AND client = $2 AND expires_at > $3 AND tries < $4";
 pub const END_PENDING: &str = "DELETE FROM pending_login WHERE digest = $1";
 pub const SWEEP_PENDING: &str = "DELETE FROM pending_login WHERE expires_at < $1";
 
 pub const INSERT_SESSION: &str =
     "INSERT INTO session (id, person_id, browser, ip_address, user_agent, created_at, last_seen_at,
-      expires_at, authenticated_at, factor_at, generation, refreshed_at, confirmed)
-    VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9, 1, $6, $10)";
+      expires_at, authenticated_at, password_at, factor_at, factor, generation, refreshed_at, confirmed)
+    VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9, $10, $11, 1, $6, $12)";
 pub const INSERT_REFRESH: &str = "INSERT INTO refresh_token (digest, session_id, generation) VALUES ($1, $2, $3)";
 pub const FIND_REFRESH: &str = "SELECT session_id, generation FROM refresh_token WHERE digest = $1";
 pub const DIGEST_OF_GENERATION: &str =
@@ -43,7 +46,10 @@ pub const ROTATE: &str =
     "UPDATE session SET generation = $2, refreshed_at = $3, confirmed = $4, last_seen_at = $3 WHERE id = $1";
 pub const CONFIRM: &str = "UPDATE session SET confirmed = $3 WHERE id = $1 AND generation = $2";
 pub const SEEN: &str = "UPDATE session SET last_seen_at = $2 WHERE id = $1 AND last_seen_at < $2";
-pub const NOTE_PROOF: &str = "UPDATE session SET authenticated_at = $2, factor_at = $3 WHERE id = $1";
+/// What was not shown stays as it was.
+pub const NOTE_SHOWN: &str = "UPDATE session SET authenticated_at = COALESCE($2, authenticated_at),
+      password_at = COALESCE($2, password_at), factor_at = COALESCE($3, factor_at), factor = COALESCE($4, factor)
+    WHERE id = $1";
 pub const END_SESSION: &str = "UPDATE session SET ended_at = $2, end_reason = $3 WHERE id = $1 AND ended_at IS NULL";
 pub const END_SESSIONS: &str = "UPDATE session SET ended_at = $2, end_reason = $3
     WHERE person_id = $1 AND ended_at IS NULL AND ($4 IS NULL OR id <> $4)";
@@ -55,6 +61,12 @@ pub const SIGNING_KEYS: &str = "SELECT * FROM signing_key ORDER BY active_at, id
 pub const INSERT_SIGNING_KEY: &str =
     "INSERT INTO signing_key (id, sealed, public_key, active_at, retires_at) VALUES ($1, $2, $3, $4, $5)";
 pub const SWEEP_SIGNING_KEYS: &str = "DELETE FROM signing_key WHERE retires_at < $1";
+
+pub const FACTORS: &str = "SELECT
+      EXISTS (SELECT 1 FROM totp WHERE person_id = $1 AND confirmed_at IS NOT NULL) AS totp,
+      EXISTS (SELECT 1 FROM passkey WHERE person_id = $1) AS passkey,
+      EXISTS (SELECT 1 FROM backup_code WHERE person_id = $1 AND used_at IS NULL) AS backup_code";
+pub const DELETE_PASSKEYS: &str = "DELETE FROM passkey WHERE person_id = $1";
 
 pub const PUT_TOTP: &str =
     "INSERT INTO totp (person_id, sealed, last_step, confirmed_at, created_at) VALUES ($1, $2, 0, NULL, $3)

@@ -1,8 +1,7 @@
 //! What is out of date about signing in is deleted, and signing keys are made in time.
 
-use super::Sessions;
-use super::attempts;
 use super::sql as statements;
+use super::{Sessions, attempts, passkeys};
 use crate::db::sql;
 use crate::error::Result;
 
@@ -13,7 +12,12 @@ impl Sessions {
     /// Run from time to time.
     pub async fn sweep(&self) -> Result<()> {
         let now = self.ground.now();
-        for statement in [statements::SWEEP_PENDING, statements::SWEEP_DEVICES, statements::SWEEP_RESETS] {
+        for statement in [
+            statements::SWEEP_PENDING,
+            statements::SWEEP_DEVICES,
+            statements::SWEEP_RESETS,
+            passkeys::sql::SWEEP_CHALLENGES,
+        ] {
             sql(statement).bind(now).execute(&self.ground.db).await?;
         }
         sql(statements::SWEEP_SESSIONS).bind(now.plus_days(-ENDED_DAYS)).execute(&self.ground.db).await?;

@@ -6,11 +6,15 @@ use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use keyward::limits::callers::Call::Authentication;
 use keyward::sessions::Client;
+use keyward::sessions::passkeys::Credential;
+use keyward_core::id::{self, Id};
 use keyward_core::secret::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use super::{TokensView, issued, proof, session_of};
+use super::proof::Shown;
+use super::{TokensView, issued, session_of};
 use crate::api::caller::Caller;
 use crate::api::json::Json;
 use crate::api::route::{Access::Person, Route, get, post};
@@ -66,9 +70,16 @@ struct CodesLeft {
 #[serde(deny_unknown_fields)]
 struct StepUpBody {
     password: Option<String>,
-    /// `totp` or `backup_code`; `totp` when absent.
+    /// `totp`, `backup_code` or `passkey`; `totp` when absent.
     method: Option<String>,
+    /// Of an authenticator, or a backup code.
     code: Option<String>,
+    /// What `/v1/auth/passkeys/step-up/begin` answered.
+    #[schemars(with = "Option<String>")]
+    challenge_id: Option<Id<id::Challenge>>,
+    /// What `navigator.credentials.get()` gave, by `toJSON()` (WebAuthn Level 3, AuthenticationResponseJSON).
+    #[schemars(with = "Option<Map<String, Value>>")]
+    credential: Option<Credential>,
 }
 
 const NO_STORE: [(header::HeaderName, &str); 1] = [(header::CACHE_CONTROL, "no-store")];
@@ -111,11 +122,14 @@ async fn step_up(
     caller: Caller,
     Json(body): Json<StepUpBody>,
 ) -> Result<Response, Problem> {
-    if body.password.is_none() && body.code.is_none() {
+    let StepUpBody { password, method, code, challenge_id, credential } = body;
+    let shows_factor = method.is_some() || code.is_some() || challenge_id.is_some() || credential.is_some();
+    if password.is_none() && !shows_factor {
         return Err(keyward::Error::field("/code", "is required, or a password").into());
     }
-    let password = body.password.map(Secret::new);
-    let proof = body.code.map(|code| proof(body.method.as_deref().unwrap_or("totp"), code)).transpose()?;
+    let password = password.map(Secret::new);
+    let shown = Shown { method: method.as_deref().unwrap_or("totp"), code, challenge_id, credential };
+    let proof = if shows_factor { Some(shown.proof()?) } else { None };
     let (present, context) = (session_of(&caller)?, &caller.context);
     let ip = context.ip.map(|address| address.to_string());
     let client = Client { ip, user_agent: context.user_agent.clone(), browser: present.browser };

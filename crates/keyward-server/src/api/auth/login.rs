@@ -5,13 +5,16 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header;
 use keyward::limits::callers::Call::Authentication;
+use keyward::sessions::passkeys::Credential;
 use keyward::sessions::{Credentials, SignedIn};
-use keyward_core::problem::Code;
+use keyward_core::id::{self, Id};
 use keyward_core::secret::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use super::{SIGNS_IN, TokensView, Visitor, issued, proof, session_of, signed_out};
+use super::proof::Shown;
+use super::{SIGNS_IN, TokensView, Visitor, issued, session_of, signed_out, to_its_end};
 use crate::api::caller::Caller;
 use crate::api::cookies;
 use crate::api::json::Json;
@@ -65,10 +68,18 @@ struct PendingView {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct SecondFactorBody {
-    login_token: String,
-    /// `totp` or `backup_code`.
+    /// A browser that comes from the identity provider has it as a cookie.
+    login_token: Option<String>,
+    /// `totp`, `backup_code` or `passkey`.
     method: String,
-    code: String,
+    /// Of an authenticator, or a backup code.
+    code: Option<String>,
+    /// What `/v1/auth/passkeys/second-factor/begin` answered.
+    #[schemars(with = "Option<String>")]
+    challenge_id: Option<Id<id::Challenge>>,
+    /// What `navigator.credentials.get()` gave, by `toJSON()` (WebAuthn Level 3, AuthenticationResponseJSON).
+    #[schemars(with = "Option<Map<String, Value>>")]
+    credential: Option<Credential>,
     /// Ask for no second factor on this device for thirty days (browsers only).
     #[serde(default)]
     trust_device: bool,
@@ -97,11 +108,16 @@ async fn second_factor(
     visitor: Visitor,
     Json(body): Json<SecondFactorBody>,
 ) -> Result<Response, Problem> {
-    let (proof, trust) = (proof(&body.method, body.code)?, body.trust_device && visitor.client.browser);
-    let client = visitor.client.clone();
+    let SecondFactorBody { login_token, method, code, challenge_id, credential, trust_device } = body;
+    let proof = Shown { method: &method, code, challenge_id, credential }.proof()?;
+    let trust = trust_device && visitor.client.browser;
+    let cookie = cookies::read(&visitor.headers, cookies::LOGIN).filter(|_| visitor.client.browser).map(str::to_owned);
+    let (client, has_cookie) = (visitor.client.clone(), cookie.is_some());
+    let login_token = login_token.or(cookie);
+    let login_token = login_token.ok_or_else(|| keyward::Error::field("/login_token", "is required"))?;
     let trying = async move {
-        let (sessions, token) = (&app.keyward.sessions, &body.login_token);
-        sessions.log_in_with_factor(&visitor.context, &visitor.client, token, &proof, trust).await
+        let sessions = &app.keyward.sessions;
+        sessions.log_in_with_factor(&visitor.context, &visitor.client, &login_token, &proof, trust).await
     };
     let (tokens, device) = to_its_end(trying).await?;
     let mut response = issued(&client, &tokens);
@@ -109,15 +125,10 @@ async fn second_factor(
         let cookie = cookies::set(cookies::DEVICE, device.expose(), DEVICE_SECONDS);
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
+    if has_cookie {
+        response.headers_mut().append(header::SET_COOKIE, cookies::clear(cookies::LOGIN));
+    }
     Ok(response)
-}
-
-/// A try is counted and noted also when whoever made it does not wait for the answer (statement B-06).
-async fn to_its_end<T: Send + 'static>(
-    trying: impl Future<Output = keyward::Result<T>> + Send + 'static,
-) -> Result<T, Problem> {
-    let tried = tokio::spawn(trying).await.map_err(|_| Problem::plain(Code::Internal))?;
-    Ok(tried?)
 }
 
 async fn log_out(State(app): State<SharedApp>, caller: Caller) -> Result<Response, Problem> {

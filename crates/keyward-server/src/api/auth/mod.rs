@@ -2,7 +2,10 @@
 
 mod factors;
 mod login;
+mod oidc;
+mod passkeys;
 mod passwords;
+mod proof;
 mod sessions;
 mod tokens;
 
@@ -12,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderMap, header};
 use keyward::context::{Actor, ActorKind, Context};
-use keyward::sessions::{Client, Factor, IssuedTokens, Proof};
+use keyward::sessions::{Client, IssuedTokens};
 use keyward_core::problem::Code;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -24,7 +27,8 @@ use crate::app::SharedApp;
 use crate::problem::Problem;
 
 pub fn routes() -> Vec<Route> {
-    [login::routes(), tokens::routes(), sessions::routes(), factors::routes(), passwords::routes()].concat()
+    let signing_in = [login::routes(), oidc::routes(), tokens::routes(), sessions::routes()].concat();
+    [signing_in, factors::routes(), passkeys::routes(), passwords::routes()].concat()
 }
 
 /// Why a route is open: it is where a credential comes from.
@@ -90,10 +94,24 @@ fn issued(client: &Client, tokens: &IssuedTokens) -> Response {
     let (expires_in, refresh_expires_in) = (tokens.access_seconds, tokens.refresh_seconds);
     let mut response =
         (no_store, Answer(SignedInView { signed_in: true, expires_in, refresh_expires_in })).into_response();
-    let headers = response.headers_mut();
-    headers.append(header::SET_COOKIE, cookies::set(cookies::ACCESS, tokens.access.expose(), expires_in));
-    headers.append(header::SET_COOKIE, cookies::set(cookies::REFRESH, tokens.refresh.expose(), refresh_expires_in));
+    keep(&mut response, tokens);
     response
+}
+
+/// Hands the tokens of a session to a browser, as cookies.
+pub fn keep(response: &mut Response, tokens: &IssuedTokens) {
+    let access = cookies::set(cookies::ACCESS, tokens.access.expose(), tokens.access_seconds);
+    let refresh = cookies::set(cookies::REFRESH, tokens.refresh.expose(), tokens.refresh_seconds);
+    response.headers_mut().append(header::SET_COOKIE, access);
+    response.headers_mut().append(header::SET_COOKIE, refresh);
+}
+
+/// A try is counted and noted also when whoever made it does not wait for the answer (statement B-06).
+async fn to_its_end<T: Send + 'static>(
+    trying: impl Future<Output = keyward::Result<T>> + Send + 'static,
+) -> Result<T, Problem> {
+    let tried = tokio::spawn(trying).await.map_err(|_| Problem::plain(Code::Internal))?;
+    Ok(tried?)
 }
 
 /// Ends the cookies of a session.
@@ -103,15 +121,6 @@ fn signed_out() -> Response {
         response.headers_mut().append(header::SET_COOKIE, cookies::clear(name));
     }
     response
-}
-
-fn proof(method: &str, code: String) -> Result<Proof, Problem> {
-    let factor = match method {
-        "totp" => Factor::Totp,
-        "backup_code" => Factor::BackupCode,
-        _ => return Err(keyward::Error::field("/method", "must be totp or backup_code").into()),
-    };
-    Ok(Proof { factor, code })
 }
 
 /// The session of the call.

@@ -1,7 +1,7 @@
 //! A test's own look into a node's database, for what no route tells, and for damage that only an accident would do.
 
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, SqlSafeStr};
 
 use super::{Node, Place};
 
@@ -73,11 +73,19 @@ impl Node {
 
     /// Runs statements behind the node's back.
     pub async fn tamper(&self, statements: &str) {
-        let statements = AssertSqlSafe(statements.to_owned());
+        let statements = AssertSqlSafe(statements.to_owned()).into_sql_str();
         match self.place.database_url() {
             Some(url) => {
                 let mut connection = PgConnection::connect(url).await.expect("PostgreSQL answers");
-                connection.execute(sqlx::raw_sql(statements)).await.expect("it is done");
+                let mut done = connection.execute(sqlx::raw_sql(statements.clone())).await;
+                // What gives rights and what makes partitions may meet in the catalog.
+                for _ in 0..3 {
+                    if !done.as_ref().is_err_and(|error| error.to_string().contains("concurrently updated")) {
+                        break;
+                    }
+                    done = connection.execute(sqlx::raw_sql(statements.clone())).await;
+                }
+                done.expect("it is done");
             }
             None => {
                 let mut connection = self.file().connect().await.expect("the file opens");

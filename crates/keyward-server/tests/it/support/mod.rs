@@ -1,13 +1,20 @@
 //! A running node, and what tests say to it.
 
+pub mod authenticator;
+pub mod browser;
 mod database;
+pub mod forger;
 mod http;
+pub mod identity;
 pub mod mail;
 pub mod nginx;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod receiver;
 pub mod redis;
+pub mod syslog;
+pub mod tls;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,9 +42,10 @@ pub enum Backend {
     Postgres,
 }
 
-/// Writes each test down twice: `name::sqlite` and `name::postgres`.
+/// Writes each test down twice: `name::sqlite` and `name::postgres`. Settings that differ from the suite's stand before the
+/// tests: `settings |layers| …;`.
 macro_rules! on_both {
-    ($($(#[$meta:meta])* async fn $name:ident($node:ident: Node) $body:block)*) => {$(
+    (settings $settings:expr; $($(#[$meta:meta])* async fn $name:ident($node:ident: Node) $body:block)*) => {$(
         $(#[$meta])*
         mod $name {
             #[allow(unused_imports)]
@@ -47,15 +55,16 @@ macro_rules! on_both {
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn sqlite() {
-                check(crate::support::Node::start(crate::support::Backend::Sqlite).await).await;
+                check(crate::support::Node::start_with(crate::support::Backend::Sqlite, $settings).await).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn postgres() {
-                check(crate::support::Node::start(crate::support::Backend::Postgres).await).await;
+                check(crate::support::Node::start_with(crate::support::Backend::Postgres, $settings).await).await;
             }
         }
     )*};
+    ($($tests:tt)*) => { crate::support::on_both! { settings |_| {}; $($tests)* } };
 }
 pub(crate) use on_both;
 
@@ -144,8 +153,13 @@ impl Node {
 
     /// A first node with its own settings, set up.
     pub async fn start_with(backend: Backend, change: impl FnOnce(&mut Layers)) -> Self {
+        Self::start_at(start_of_time(), backend, change).await
+    }
+
+    /// The same at another time, for what must agree with others about the time.
+    pub async fn start_at(clock: ManualClock, backend: Backend, change: impl FnOnce(&mut Layers)) -> Self {
         let place = Place::new(backend).await;
-        let mut node = Self::open(place, start_of_time(), change).await;
+        let mut node = Self::open(place, clock, change).await;
         let request = SetupRequest { email: "owner@example.com".into(), organization: "Acme".into(), password: None };
         let keyward = &node.app.keyward;
         let issued =
@@ -170,6 +184,8 @@ impl Node {
         let settings = place.settings(change);
         let listeners = Listeners::bind(&settings.server).await.expect("a free port");
         let address = listeners.main.local_addr().expect("an address");
+        let scheme = if listeners.tls.is_some() { "https" } else { "http" };
+        let http = client(&settings.server.tls_certificate_file);
         let keyward = Keyward::open(settings, Clock::Manual(clock.clone())).await.expect("the platform opens");
         let app = Arc::new(App::new(keyward).expect("the settings hold"));
         let (stop, stopped) = oneshot::channel::<()>();
@@ -178,14 +194,14 @@ impl Node {
             serve(served, listeners, async { drop(stopped.await) }).await.expect("the server runs");
         });
         Self {
-            url: format!("http://{address}"),
+            url: format!("{scheme}://{address}"),
             clock,
             service_key: String::new(),
             organization: String::new(),
             user: String::new(),
             app,
             place,
-            http: reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client"),
+            http,
             stop: Some(stop),
             running: Some(running),
         }
@@ -232,6 +248,15 @@ impl Node {
     pub async fn verify(&self, body: Value) -> Answer {
         self.post("/v1/api-keys/verify", body).await
     }
+}
+
+/// Follows no redirect; believes the authority that stands in the file of a node's certificate, if there is one.
+fn client(certificate: &std::path::Path) -> reqwest::Client {
+    let mut client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+    if let Ok(pem) = std::fs::read(certificate) {
+        client = client.tls_certs_only(reqwest::Certificate::from_pem_bundle(&pem).expect("certificates"));
+    }
+    client.build().expect("a client")
 }
 
 /// SHA-256 in hex, as other systems store it.

@@ -25,40 +25,38 @@ fn keyward() -> Command {
 }
 
 fn place_flags(place: &Place) -> Vec<String> {
-    match place.database_url() {
-        Some(url) => vec!["--database-url".to_owned(), url.to_owned()],
-        None => vec!["--data-dir".to_owned(), place.folder().to_string_lossy().into_owned()],
-    }
+    let mut flags = vec!["--data-dir".to_owned(), place.folder().to_string_lossy().into_owned()];
+    flags.extend(place.database_url().map(|url| ["--database-url".to_owned(), url.to_owned()]).into_iter().flatten());
+    flags
 }
 
 impl Process {
     /// Starts the server with further settings, each a variable and its value.
     pub fn start(place: &Place, settings: &[(&str, &str)]) -> Self {
-        Self::spawn(place, settings, Stdio::null())
+        Self::start_logging(place, settings, Stdio::null())
     }
 
-    /// The same, and what it logs. Read it: a full pipe holds the server up.
-    pub fn start_with_log(place: &Place, settings: &[(&str, &str)]) -> (Self, ChildStderr) {
-        let mut server = Self::spawn(place, settings, Stdio::piped());
-        let log = server.child.stderr.take().expect("a pipe");
-        (server, log)
-    }
-
-    fn spawn(place: &Place, settings: &[(&str, &str)], log: Stdio) -> Self {
+    /// The same, its log going where the caller says.
+    pub fn start_logging(place: &Place, settings: &[(&str, &str)], log: Stdio) -> Self {
         let mut child = keyward()
+            .stderr(log)
             .envs(settings.iter().copied())
             .arg("serve")
             .args(place_flags(place))
             .args(["--listen", "127.0.0.1:0"])
             .stdout(Stdio::piped())
-            .stderr(log)
             .spawn()
             .expect("keyward starts");
         let stdout = child.stdout.take().expect("a pipe");
         let line = BufReader::new(stdout).lines().map_while(Result::ok).find(|line| line.contains("running at"));
         let line = line.expect("it says where it runs");
-        let url = line.split_whitespace().find(|word| word.starts_with("http://")).expect("an address").to_owned();
+        let url = line.split_whitespace().find(|word| word.starts_with("http")).expect("an address").to_owned();
         Self { child, url }
+    }
+
+    /// What it logs, when that goes into a pipe. Read it: a full pipe holds the server up.
+    pub fn log(&mut self) -> ChildStderr {
+        self.child.stderr.take().expect("a pipe")
     }
 
     /// As a crash does: no time for anything.

@@ -4,7 +4,7 @@
 //! Another tool that manages a table already is left to it.
 
 mod plan;
-mod retire;
+pub(super) mod retire;
 mod sql;
 
 use keyward_core::time::Timestamp;
@@ -29,8 +29,8 @@ const MADE_BY_OTHERS: [&str; 4] = ["42P07", "42710", "42P17", "23505"];
 row! {
     /// A table that is partitioned by ranges of one instant.
     #[derive(Debug, Clone)]
-    struct Parent {
-        name: String,
+    pub(super) struct Parent {
+        pub(super) name: String,
         /// The column of the instant.
         column_name: String,
         oid: i64,
@@ -39,12 +39,12 @@ row! {
 
 row! {
     #[derive(Debug, Clone)]
-    struct Child {
-        name: String,
+    pub(super) struct Child {
+        pub(super) name: String,
         /// Absent for "from the beginning".
         from_at: Option<Timestamp>,
         /// Absent for "for ever".
-        to_at: Option<Timestamp>,
+        pub(super) to_at: Option<Timestamp>,
         is_default: bool,
         detaching: bool,
         estimated_rows: i64,
@@ -68,7 +68,8 @@ impl Maintenance {
     pub(super) async fn look_after_partitions(&self, job: &Running) -> Result<Value> {
         if !self.ground.db.is_postgres() {
             job.tell("SQLite keeps the log in one table: there are no partitions.");
-            return Ok(json!({ "partitioned": false, "tables": [] }));
+            let retired = self.retire_events(job).await?;
+            return Ok(json!({ "partitioned": false, "tables": [], "retired_events": retired }));
         }
         let parents = self.parents().await?;
         let mut tables = Vec::new();
@@ -98,11 +99,12 @@ impl Maintenance {
         let finished = self.finish_detaching(job, parent).await?;
         let created = self.make_missing(job, parent).await?;
         let retired = self.retire(job, parent).await?;
+        let indexed = self.index_closed_months(job, parent).await?;
         let summarised = self.summarise(&mut lock, parent).await?;
         self.run(job, &ddl("ANALYZE ").name(&parent.name)).await?;
         Ok(json!({
             "table": parent.name, "created": created, "finished_detaching": finished, "retired": retired,
-            "summarised_ranges": summarised,
+            "indexed": indexed, "summarised_ranges": summarised,
         }))
     }
 
@@ -152,7 +154,7 @@ impl Maintenance {
         Ok(statement(sql::PARENTS).all(&self.ground.db).await?)
     }
 
-    async fn children(&self, parent: &Parent) -> Result<Vec<Child>> {
+    pub(super) async fn children(&self, parent: &Parent) -> Result<Vec<Child>> {
         Ok(statement(sql::CHILDREN).bind(&parent.name).all(&self.ground.db).await?)
     }
 

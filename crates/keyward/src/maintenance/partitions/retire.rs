@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use keyward_core::month::Month;
 use keyward_core::problem::Code;
+use keyward_core::text::hex;
 use keyward_core::time::Timestamp;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -20,6 +21,7 @@ use crate::db::{ddl, row, sql as statement};
 use crate::error::{Error, Result};
 use crate::jobs::Running;
 use crate::maintenance::Maintenance;
+use crate::maintenance::book::BOOK;
 
 /// Late events may still come into a month that has just ended.
 const CLOSED_FOR_DAYS: i64 = 1;
@@ -48,6 +50,9 @@ impl Maintenance {
                 continue;
             };
             job.stop_if_cancelled()?;
+            if parent.name == BOOK {
+                self.require_proof(to).await?;
+            }
             self.archive(job, parent, &child, to).await?;
             let step = ddl("ALTER TABLE ").name(&parent.name).then(" DETACH PARTITION ").name(&child.name);
             self.run_within(job, &step.then(" CONCURRENTLY"), DETACH_WITHIN).await?;
@@ -58,7 +63,7 @@ impl Maintenance {
     }
 
     /// What ends before this instant is no longer kept.
-    fn cutoff(&self, now: Timestamp) -> Option<Timestamp> {
+    pub(in crate::maintenance) fn cutoff(&self, now: Timestamp) -> Option<Timestamp> {
         let months = self.settings.retention_months;
         let oldest = (1..months).fold(Month::of(now), |month, _| Month::of(month.start().plus_days(-1)));
         (months > 0).then(|| oldest.start())
@@ -131,6 +136,9 @@ impl Maintenance {
             .bind(&path)
             .bind(now);
         row.execute(change.tx()).await?;
+        if parent.name == BOOK {
+            self.audit.retire_until(change.tx(), to).await?;
+        }
         let details = json!({ "table": parent.name, "to": to, "rows": row_count, "sha256": sha256, "path": path });
         change.commit(event("partition_archived", &name).details(details)).await?;
         Ok(())
@@ -160,7 +168,7 @@ impl Maintenance {
         Ok(statement(sql::ARCHIVE).bind(name).optional(&self.ground.db).await?)
     }
 
-    fn archive_dir(&self) -> PathBuf {
+    pub(in crate::maintenance) fn archive_dir(&self) -> PathBuf {
         match self.settings.archive_dir.as_os_str().is_empty() {
             true => self.data_dir.join("archive"),
             false => self.settings.archive_dir.clone(),
@@ -176,7 +184,7 @@ impl Maintenance {
     }
 }
 
-async fn read_back(path: &str) -> std::io::Result<(i64, String)> {
+pub(in crate::maintenance) async fn read_back(path: &str) -> std::io::Result<(i64, String)> {
     let mut file = BufReader::new(File::open(path).await?);
     let (mut hash, mut lines, mut block) = (Sha256::new(), 0, vec![0; 64 * 1024]);
     loop {
@@ -193,11 +201,7 @@ fn count_lines(bytes: &[u8]) -> i64 {
     bytes.iter().filter(|byte| **byte == b'\n').count() as i64
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unusable(error: std::io::Error) -> Error {
+pub(in crate::maintenance) fn unusable(error: std::io::Error) -> Error {
     Error::new(Code::NotReady, format!("The archive cannot be written: {error}"))
 }
 

@@ -1,0 +1,390 @@
+//! What a provider must not get away with, and what it may: by a provider of our own making.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use reqwest::Url;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{assert_refused, by, events};
+use crate::support::forger::{Forger, Key, base64, hs256, message};
+use crate::support::identity::Browser;
+use crate::support::{Answer, Backend, Node};
+
+/// A node that believes the forger, who vouches for somebody.
+async fn started() -> (Node, Arc<Forger>) {
+    let forger = Forger::start().await;
+    let node = Node::start_with(Backend::Sqlite, by(&forger.issuer, &[], true)).await;
+    (node, forger)
+}
+
+fn parameter(location: &str, name: &str) -> String {
+    let url = Url::parse(location).unwrap();
+    url.query_pairs().find(|(known, _)| known == name).unwrap().1.into_owned()
+}
+
+/// What a right token says now, in answer to that request.
+fn claims(node: &Node, forger: &Forger, location: &str) -> Value {
+    let now = node.app.keyward.clock.now().as_seconds();
+    json!({
+        "iss": forger.issuer, "aud": "keyward", "sub": "ann", "nonce": parameter(location, "nonce"), "iat": now, "exp": now + 300,
+        "email": "ann@example.com", "email_verified": true,
+    })
+}
+
+/// Makes a token of the right claims.
+type Forgery<'a> = Box<dyn Fn(Value) -> String + 'a>;
+
+/// A sign-in whose answer the test makes of what was asked.
+async fn sign_in(node: &Node, forger: &Forger, answer: impl FnOnce(&str, Value) -> Value) -> Answer {
+    let mut browser = Browser::default();
+    let location = browser.depart(node, "/").await;
+    let tokens = answer(&location, claims(node, forger, &location));
+    forger.say(|said| said.tokens = tokens);
+    let state = parameter(&location, "state");
+    browser.get(node, &format!("/v1/auth/oidc/callback?code=the-code&state={state}")).await
+}
+
+async fn with_token(node: &Node, forger: &Forger, make: impl FnOnce(Value) -> String) -> Answer {
+    sign_in(
+        node,
+        forger,
+        |_, claims| json!({ "id_token": make(claims), "access_token": "an access token", "token_type": "Bearer" }),
+    )
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s_11_tokens_of_three_algorithms_are_believed() {
+    let (node, forger) = started().await;
+    for key in [Key::rsa(), Key::ec(), Key::ed()] {
+        forger.say(|said| said.keys = vec![key.jwk("one"), json!({ "kty": "oct", "k": "AAAA" }), json!({ "kty": 7 })]);
+        node.clock.advance_seconds(30);
+        let signed_in = with_token(&node, &forger, |mut claims| {
+            claims["aud"] = json!(["another", "keyward"]);
+            claims["azp"] = json!("keyward");
+            let hash: Vec<u8> = match key {
+                Key::Ed(_) => sha2::Sha512::digest("an access token")[..32].to_vec(),
+                _ => Sha256::digest("an access token")[..16].to_vec(),
+            };
+            claims["at_hash"] = json!(base64(&hash));
+            key.token(&json!({ "alg": key.alg(), "kid": "one", "typ": "JWT" }), &claims)
+        });
+        assert_eq!(signed_in.await.status, 302, "{}", key.alg());
+        // The only key that fits needs no name.
+        let unnamed = with_token(&node, &forger, |claims| key.token(&json!({ "alg": key.alg() }), &claims)).await;
+        assert_eq!(unnamed.status, 302, "{}: {unnamed:?}", key.alg());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s_07_a_token_that_is_wrong_in_one_thing_is_refused() {
+    let (node, forger) = started().await;
+    let (key, other) = (Key::rsa(), Key::rsa());
+    forger.say(|said| said.keys = vec![key.jwk("one")]);
+    let header = json!({ "alg": "RS256", "kid": "one" });
+    let now = node.app.keyward.clock.now().as_seconds();
+    let right = with_token(&node, &forger, |claims| key.token(&header, &claims)).await;
+    assert_eq!(right.status, 302, "{right:?}");
+
+    let long = "x".repeat(256);
+    for (claim, value) in [
+        ("iss", json!("https://evil.example")),
+        ("iss", json!(format!("{}/", forger.issuer))),
+        ("iss", Value::Null),
+        ("aud", json!("another")),
+        ("aud", json!(["another"])),
+        ("aud", json!(["keyward", "another"])),
+        ("aud", json!([])),
+        ("aud", Value::Null),
+        ("azp", json!("another")),
+        ("nonce", json!("another")),
+        ("nonce", Value::Null),
+        ("nonce", json!("")),
+        ("exp", json!(now - 61)),
+        ("exp", Value::Null),
+        ("exp", json!((now + 300).to_string())),
+        ("iat", json!(now + 61)),
+        ("iat", json!(now - 661)),
+        ("iat", Value::Null),
+        ("nbf", json!(now + 61)),
+        ("sub", json!("")),
+        ("sub", json!(7)),
+        ("sub", Value::Null),
+        ("sub", json!(long)),
+        ("at_hash", json!("AAAAAAAAAAAAAAAAAAAAAA")),
+        ("at_hash", json!(7)),
+    ] {
+        let refused = with_token(&node, &forger, |mut claims| {
+            claims[claim] = value.clone();
+            if value.is_null() {
+                claims.as_object_mut().unwrap().remove(claim);
+            }
+            key.token(&header, &claims)
+        });
+        let refused = refused.await;
+        assert_refused(&refused);
+        let told = events(&node, "login_failed").await;
+        assert!(
+            told[0]["error_message"].is_string() && !told[0].to_string().contains("ann@example.com"),
+            "{claim} {value}: {}",
+            told[0]
+        );
+    }
+
+    let modulus = key.jwk("one")["n"].as_str().unwrap().to_owned();
+    let shapes: [(&str, Forgery<'_>); 16] = [
+        ("none", Box::new(|claims| format!("{}.", message(&json!({ "alg": "none" }), &claims)))),
+        ("None", Box::new(|claims| format!("{}.", message(&json!({ "alg": "None", "kid": "one" }), &claims)))),
+        (
+            "HS256 with the public key",
+            Box::new(|claims| hs256(modulus.as_bytes(), &json!({ "alg": "HS256", "kid": "one" }), &claims)),
+        ),
+        (
+            "HS256 with the client's secret",
+            Box::new(|claims| hs256(b"a secret: with/signs", &json!({ "alg": "HS256" }), &claims)),
+        ),
+        ("RS512", Box::new(|claims| key.token(&json!({ "alg": "RS512", "kid": "one" }), &claims))),
+        ("ES256 by an RSA key", Box::new(|claims| key.token(&json!({ "alg": "ES256", "kid": "one" }), &claims))),
+        ("another's key", Box::new(|claims| other.token(&header, &claims))),
+        (
+            "another's key, brought along",
+            Box::new(|claims| {
+                other.token(
+                    &json!({ "alg": "RS256", "kid": "one", "jwk": other.jwk("one"), "jku": "https://evil.example" }),
+                    &claims,
+                )
+            }),
+        ),
+        ("an unknown name", Box::new(|claims| key.token(&json!({ "alg": "RS256", "kid": "two" }), &claims))),
+        ("crit", Box::new(|claims| key.token(&json!({ "alg": "RS256", "kid": "one", "crit": ["exp"] }), &claims))),
+        ("no signature", Box::new(|claims| format!("{}.", message(&header, &claims)))),
+        (
+            "a changed payload",
+            Box::new(|mut claims| {
+                let token = key.token(&header, &claims);
+                claims["sub"] = json!("another");
+                format!("{}.{}", message(&header, &claims), token.rsplit('.').next().unwrap())
+            }),
+        ),
+        ("four parts", Box::new(|claims| format!("{}.x", key.token(&header, &claims)))),
+        ("padding", Box::new(|claims| format!("{}=", key.token(&header, &claims)))),
+        ("no JSON", Box::new(|_| format!("{0}.{0}.{0}", base64(b"nonsense")))),
+        (
+            "too long",
+            Box::new(|mut claims| {
+                claims["more"] = json!("x".repeat(40_000));
+                key.token(&header, &claims)
+            }),
+        ),
+    ];
+    for (what, make) in shapes {
+        let refused = with_token(&node, &forger, make).await;
+        assert_eq!(refused.status, 401, "{what}");
+        assert_refused(&refused);
+    }
+    for tokens in
+        [json!({ "access_token": "x" }), json!({ "id_token": 7 }), json!([]), json!({ "error": "invalid_grant" })]
+    {
+        assert_refused(&sign_in(&node, &forger, |_, _| tokens).await);
+    }
+    // Each was refused for its own reason.
+    let told = events(&node, "login_failed").await;
+    let told: HashSet<&str> = told.iter().map(|event| event["error_message"].as_str().unwrap()).collect();
+    for why in [
+        "is from another issuer",
+        "is for another client",
+        "is for several clients, and does not say for whom",
+        "was given to another client",
+        "answers another sign-in",
+        "has run out",
+        "does not say when it runs out",
+        "is from the future",
+        "is old",
+        "does not say when it was made",
+        "is not good yet",
+        "names nobody",
+        "algorithm is not allowed",
+        "is signed by a key that the provider does not publish",
+        "signature is wrong",
+        "asks for an extension",
+        "is not a signed JWT",
+        "is too long",
+        "access token is another's",
+        "does not exchange the code",
+    ] {
+        assert!(told.iter().any(|told| told.contains(why)), "{why}: {told:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_code_is_exchanged_with_its_verifier_and_our_secret() {
+    let (node, forger) = started().await;
+    let key = Key::ed();
+    forger.say(|said| said.keys = vec![key.jwk("one")]);
+    let mut challenge = String::new();
+    let signed_in = sign_in(&node, &forger, |location, claims| {
+        challenge = parameter(location, "code_challenge");
+        json!({ "id_token": key.token(&json!({ "alg": "EdDSA", "kid": "one" }), &claims) })
+    });
+    assert_eq!(signed_in.await.status, 302);
+    let said = forger.said.lock().unwrap();
+    assert_eq!(base64(&Sha256::digest(&said.form["code_verifier"])), challenge, "RFC 7636, S256");
+    assert_eq!((said.form["code"].as_str(), said.form["grant_type"].as_str()), ("the-code", "authorization_code"));
+    assert_eq!(said.form["redirect_uri"], "https://keys.example.com/v1/auth/oidc/callback");
+    // `keyward:a+secret%3A+with%2Fsigns`, as RFC 6749 2.3.1 asks for.
+    assert_eq!(said.authorization, "Basic a2V5d2FyZDphK3NlY3JldCUzQSt3aXRoJTJGc2lnbnM=");
+    assert!(!said.form.contains_key("client_secret"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_keys_are_fetched_when_they_are_needed_and_not_more_often() {
+    let (node, forger) = started().await;
+    let (old, new) = (Key::ed(), Key::ed());
+    forger.say(|said| said.keys = vec![old.jwk("old")]);
+    let by_key = async |key: &Key, kid: &str| {
+        let header = json!({ "alg": "EdDSA", "kid": kid });
+        with_token(&node, &forger, |claims| key.token(&header, &claims)).await.status
+    };
+    let fetched = || forger.keys_fetched.load(Ordering::SeqCst);
+    assert_eq!((by_key(&old, "old").await, by_key(&old, "old").await, fetched()), (302, 302, 1));
+    forger.say(|said| said.keys = vec![old.jwk("old"), new.jwk("new")]);
+    for _ in 0..5 {
+        assert_eq!((by_key(&new, "new").await, fetched()), (401, 1), "too soon");
+    }
+    node.clock.advance_seconds(30);
+    assert_eq!((by_key(&new, "new").await, fetched()), (302, 2));
+    node.clock.advance_seconds(30);
+    for _ in 0..5 {
+        assert_eq!((by_key(&new, "made-up").await, fetched()), (401, 3));
+    }
+    // A key that the provider takes back is not believed for longer than an hour.
+    forger.say(|said| said.keys = vec![new.jwk("new")]);
+    node.clock.advance_seconds(3_600);
+    assert_eq!((by_key(&old, "old").await, by_key(&new, "new").await, fetched()), (401, 302, 4));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_token_leaves_out_is_asked_for_and_must_be_about_the_same_person() {
+    let (node, forger) = started().await;
+    let key = Key::ed();
+    forger.say(|said| said.keys = vec![key.jwk("one")]);
+    let short = async |about: Value, verified: bool| {
+        forger.say(|said| said.about = about);
+        with_token(&node, &forger, |mut claims| {
+            claims.as_object_mut().unwrap().remove("email_verified");
+            if verified {
+                claims.as_object_mut().unwrap().remove("email");
+                claims["email_verified"] = json!(true);
+            }
+            key.token(&json!({ "alg": "EdDSA" }), &claims)
+        })
+        .await
+    };
+    assert_refused(&short(json!({ "sub": "bob", "email": "ann@example.com", "email_verified": true }), false).await);
+    assert_refused(&short(json!({ "email": "ann@example.com", "email_verified": true }), false).await);
+    // One address is not verified by what is said of another.
+    assert_refused(&short(json!({ "sub": "ann", "email_verified": true }), false).await);
+    assert_refused(&short(json!({ "sub": "ann", "email": "bob@example.com" }), true).await);
+    assert_eq!(
+        short(json!({ "sub": "ann", "email": "bob@example.com", "email_verified": true }), false).await.status,
+        302
+    );
+    let linked = events(&node, "identity_linked").await;
+    assert_eq!((linked.len(), &linked[0]["resource"]["name"]), (1, &json!("bob@example.com")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_refuses_or_is_broken_lets_nobody_in() {
+    let (node, forger) = started().await;
+    let key = Key::ed();
+    forger.say(|said| said.broken = Some((503, "down")));
+    let start = Answer::of(node.bare(http::Method::GET, "/v1/auth/oidc/start")).await;
+    assert_eq!((start.status, start.code(), start.header("retry-after")), (503, "not_ready", "1"), "{start:?}");
+    forger.say(|said| (said.broken, said.issuer) = (None, Some("https://evil.example".to_owned())));
+    node.clock.advance_seconds(5);
+    assert_eq!(
+        Answer::of(node.bare(http::Method::GET, "/v1/auth/oidc/start")).await.status,
+        503,
+        "it calls itself another"
+    );
+    forger.say(|said| (said.issuer, said.keys) = (None, vec![key.jwk("one")]));
+    let resting = Answer::of(node.bare(http::Method::GET, "/v1/auth/oidc/start")).await;
+    assert_eq!(resting.status, 503, "it is left alone for a while");
+    node.clock.advance_seconds(5);
+    let good = async || with_token(&node, &forger, |claims| key.token(&json!({ "alg": "EdDSA" }), &claims)).await;
+    assert_eq!(good().await.status, 302);
+
+    let arrive = async |query: &str| {
+        node.clock.advance_seconds(1);
+        let mut browser = Browser::default();
+        let location = browser.depart(&node, "/").await;
+        browser.get(&node, &format!("/v1/auth/oidc/callback?state={}{query}", parameter(&location, "state"))).await
+    };
+    for query in
+        ["&error=access_denied&error_description=no", "&error=%0aforged%20line", "", "&code=x&iss=https://evil.example"]
+    {
+        assert_refused(&arrive(query).await);
+    }
+    let told = events(&node, "login_failed").await;
+    let told: Vec<&str> =
+        told.iter().rev().skip(told.len() - 4).map(|event| event["error_message"].as_str().unwrap()).collect();
+    let wanted = [
+        "the provider says access_denied",
+        "the provider says forgedline",
+        "the provider gives no code",
+        "the answer is from another issuer",
+    ];
+    assert_eq!(told, wanted);
+
+    // A redirect of the provider is not followed, and neither is what it says there.
+    for broken in [(500, "no"), (302, "elsewhere"), (200, "no JSON")] {
+        let mut browser = Browser::default();
+        let location = browser.depart(&node, "/").await;
+        forger.say(|said| said.broken = Some(broken));
+        let answer =
+            browser.get(&node, &format!("/v1/auth/oidc/callback?code=x&state={}", parameter(&location, "state"))).await;
+        assert!(
+            matches!(answer.code(), "not_ready" | "provider_refused") && answer.cookies().is_empty(),
+            "{broken:?}: {answer:?}"
+        );
+        forger.say(|said| said.broken = None);
+    }
+    assert_eq!(good().await.status, 302);
+    // What the provider has said of itself stays in use while it is down.
+    node.clock.advance_seconds(3_600);
+    forger.say(|said| said.broken = Some((503, "down")));
+    assert_eq!(Answer::of(node.bare(http::Method::GET, "/v1/auth/oidc/start")).await.status, 302);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_factor_at_the_provider_counts_only_where_the_settings_say_so() {
+    for trusted in [false, true] {
+        let forger = Forger::start().await;
+        let settings = by(&forger.issuer, &[], true);
+        let node = Node::start_with(Backend::Sqlite, |layers| {
+            settings(layers);
+            layers.flag("oidc.trust_second_factor", trusted);
+            layers.flag("people.second_factor_required", true);
+        })
+        .await;
+        let key = Key::ed();
+        forger.say(|said| said.keys = vec![key.jwk("one")]);
+        for (amr, counts) in [(json!(["pwd"]), false), (json!(["pwd", "mfa"]), trusted), (json!("mfa"), false)] {
+            let mut browser = Browser::default();
+            let location = browser.depart(&node, "/").await;
+            let mut claims = claims(&node, &forger, &location);
+            claims["amr"] = amr;
+            forger.say(|said| said.tokens = json!({ "id_token": key.token(&json!({ "alg": "EdDSA" }), &claims) }));
+            browser.get(&node, &format!("/v1/auth/oidc/callback?code=x&state={}", parameter(&location, "state"))).await;
+            let me = browser.get(&node, "/v1/auth/me").await.json;
+            assert_eq!(
+                (&me["second_factor_required"], me["second_factor_at"].is_string()),
+                (&json!(!counts), counts),
+                "{trusted} {me}"
+            );
+        }
+    }
+}

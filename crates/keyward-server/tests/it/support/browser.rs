@@ -1,0 +1,99 @@
+//! A real Chromium, driven by WebDriver (W3C), from Debian's packages. It has an authenticator of its own making (WebAuthn Level
+//! 3, section 12), which keeps passkeys and verifies its user.
+
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A browser with one page; ends when dropped.
+pub struct Browser {
+    session: String,
+    http: reqwest::Client,
+    driver: Child,
+    profile: TempDir,
+}
+
+impl Browser {
+    /// Opens a page.
+    pub async fn at(page: &str) -> Self {
+        let program = |name| xtask::packages::on_path(name).expect("Chromium is installed: make test installs it");
+        let profile = TempDir::new().expect("a temporary folder");
+        let port = xtask::postgres::free_port().expect("a free port");
+        let driver = Command::new(program("chromedriver"))
+            .arg(format!("--port={port}"))
+            // What it starts is ended with it.
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromedriver starts");
+        let driver_url = format!("http://127.0.0.1:{port}");
+        let mut browser = Self { session: driver_url.clone(), http: reqwest::Client::new(), driver, profile };
+        browser.wait_until_up(&driver_url).await;
+        let options = json!({
+            "binary": program("chromium"),
+            "args": [
+                "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+                "--disable-background-networking", "--disable-component-update",
+                format!("--user-data-dir={}", browser.profile.path().display()),
+            ],
+        });
+        let wanted = json!({ "capabilities": { "alwaysMatch": { "goog:chromeOptions": options } } });
+        let begun = browser.post("/session", wanted).await;
+        browser.session = format!("{driver_url}/session/{}", begun["sessionId"].as_str().expect("a session"));
+        browser.post("/url", json!({ "url": page })).await;
+        browser
+    }
+
+    /// Plugs an authenticator in, as a laptop has it.
+    pub async fn add_authenticator(&self) {
+        let authenticator = json!({
+            "protocol": "ctap2", "transport": "internal", "hasResidentKey": true, "hasUserVerification": true,
+            "isUserVerified": true,
+        });
+        self.post("/webauthn/authenticator", authenticator).await;
+    }
+
+    /// What `navigator.credentials.create()` or `.get()` gives on the page, as our own pages would ask and send it.
+    pub async fn credential(&self, method: &str, options: &Value) -> Value {
+        let script = "
+            const [method, options, done] = arguments;
+            const read = { create: 'parseCreationOptionsFromJSON', get: 'parseRequestOptionsFromJSON' }[method];
+            Promise.resolve()
+                .then(() => navigator.credentials[method]({ publicKey: PublicKeyCredential[read](options) }))
+                .then(made => done({ made: made.toJSON() }), error => done({ failed: String(error) }));";
+        let answer = self.post("/execute/async", json!({ "script": script, "args": [method, options] })).await;
+        assert_eq!(answer.get("failed"), None, "{method}: {options}");
+        answer["made"].clone()
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Value {
+        let response = self.http.post(format!("{}{path}", self.session)).json(&body).send().await.expect("an answer");
+        let (status, answer) = (response.status(), response.json::<Value>().await.expect("JSON"));
+        assert!(status.is_success(), "{path}: {answer}");
+        answer["value"].clone()
+    }
+
+    async fn wait_until_up(&mut self, driver_url: &str) {
+        let mut tries = tokio::time::interval(Duration::from_millis(20));
+        for _ in 0..500 {
+            tries.tick().await;
+            if self.http.get(format!("{driver_url}/status")).send().await.is_ok() {
+                return;
+            }
+        }
+        panic!("chromedriver did not come up");
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let group = format!("-{}", self.driver.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
+        let _ = self.driver.wait();
+    }
+}
