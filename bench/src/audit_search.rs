@@ -30,6 +30,9 @@ const BATCH: usize = 1_000;
 const TIMES: usize = 31;
 const DAY_MICROS: i64 = 86_400_000_000;
 
+/// The path of the n-th call.
+type PathOf = Box<dyn Fn(usize) -> String>;
+
 /// What the desk keeps beside the rows.
 #[derive(Default)]
 pub struct Sums {
@@ -202,7 +205,7 @@ fn ask(
     let (id, contained) = (sample["id"].as_str().context("an id")?.to_owned(), sample["details"]["size_bytes"].clone());
     let contains = format!("{events}?{within}&details={{%22size_bytes%22:{contained}}}");
     let reports = format!("/v1/organizations/{}/audit-log/reports", instance.organization);
-    let ours: [(&str, f64, Box<dyn Fn(usize) -> String>); 8] = [
+    let ours: [(&str, f64, PathOf); 8] = [
         ("newest 100 of a type in a month", 1.0, Box::new(move |_| of_type.clone())),
         ("a deep page of them", 2.0, Box::new(move |_| deep.clone())),
         ("one actor's month", 2.0, {

@@ -22,8 +22,13 @@ pub const NEEDED: &[Needed] = &[
     Needed { what: "Chromium", package: "chromium", find: || on_path("chromium") },
     Needed { what: "ChromeDriver", package: "chromium-driver", find: || on_path("chromedriver") },
     Needed { what: "oathtool", package: "oathtool", find: || on_path("oathtool") },
+    Needed { what: "PyJWT", package: "python3-jwt", find: || python_module("jwt") },
+    Needed { what: "Python's cryptography", package: "python3-cryptography", find: || python_module("cryptography") },
     Needed { what: "Python with venv", package: "python3-venv", find: python },
 ];
+
+/// Debian's own Python, which has Debian's modules: another on the search path has not.
+pub const PYTHON: &str = "/usr/bin/python3";
 
 /// The identity provider that tests sign in by, in one version.
 const PROVIDER: &str = "oidc-provider-mock";
@@ -122,6 +127,12 @@ pub fn postgres_program(name: &str) -> Option<PathBuf> {
         Some((version, entry.path().join("bin").join(name))).filter(|(_, program)| program.is_file())
     });
     programs.max_by_key(|(version, _)| *version).map(|(_, program)| program).or_else(|| on_path(name))
+}
+
+/// A module of Debian's Python.
+fn python_module(name: &str) -> Option<PathBuf> {
+    let module = PathBuf::from("/usr/lib/python3/dist-packages").join(name);
+    (module.is_dir() && PathBuf::from(PYTHON).is_file()).then_some(module)
 }
 
 /// A program on the search path; Debian keeps servers in `sbin`, which a user's path may lack.

@@ -77,6 +77,8 @@ pub struct PeopleSettings {
     pub second_factor_required: bool,
     pub concurrent_hashes: usize,
     pub waiting_hashes: usize,
+    pub hash_memory_kib: u32,
+    pub hash_passes: u32,
 }
 
 /// Signing in by an identity provider.

@@ -1,17 +1,21 @@
-//! Mail: by SMTP where a server is set, else written to the log. Sent beside the request, so that nobody learns from the time
-//! that an answer takes whether a mail was sent. A mail that three tries do not bring off is told in the log and given up.
-
-use std::time::Duration;
+//! Mail: by SMTP where a server is set, else written to the log. What waits, and what becomes of a mail that is not taken, is
+//! not known here.
 
 use keyward_core::problem::Code;
 use lettre::message::{Mailbox, header::ContentType};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+use serde::{Deserialize, Serialize};
 
 use crate::config::MailSettings;
 use crate::error::{Error, Result};
 
-const TRIES: u32 = 3;
-const BETWEEN_TRIES: Duration = Duration::from_secs(10);
+/// A text to one person.
+#[derive(Serialize, Deserialize)]
+pub struct Mail {
+    pub to: String,
+    pub subject: String,
+    pub text: String,
+}
 
 /// Sends mail.
 pub struct Mailer {
@@ -34,32 +38,16 @@ impl Mailer {
         Ok(Self { from, smtp })
     }
 
-    /// Sends a text to one person, soon.
-    pub fn send(&self, to: &str, subject: &str, text: &str) {
-        let Some(smtp) = self.smtp.clone() else {
+    /// Sends a text to one person, now; says why it was not taken.
+    pub async fn send(&self, mail: &Mail) -> Result<(), String> {
+        let Mail { to, subject, text } = mail;
+        let Some(smtp) = &self.smtp else {
             tracing::info!(target: "keyward::mail", to, subject, text, "no SMTP server is set; the mail stands only here");
-            return;
+            return Ok(());
         };
-        let message = to.parse().map_err(|error| format!("{error}")).and_then(|to| {
-            let message = Message::builder().from(self.from.clone()).to(to).subject(subject);
-            message.header(ContentType::TEXT_PLAIN).body(text.to_owned()).map_err(|error| error.to_string())
-        });
-        let subject = subject.to_owned();
-        tokio::spawn(async move {
-            let message = match message {
-                Ok(message) => message,
-                Err(error) => return tracing::error!(subject, error, "a mail could not be written"),
-            };
-            for attempt in 1..=TRIES {
-                match smtp.send(message.clone()).await {
-                    Ok(_) => return,
-                    Err(error) if attempt < TRIES => {
-                        tracing::warn!(subject, %error, "a mail was not taken; it is tried again")
-                    }
-                    Err(error) => return tracing::error!(subject, %error, "a mail was not taken"),
-                }
-                tokio::time::sleep(BETWEEN_TRIES).await;
-            }
-        });
+        let to = to.parse().map_err(|error| format!("{error}"))?;
+        let message = Message::builder().from(self.from.clone()).to(to).subject(subject);
+        let message = message.header(ContentType::TEXT_PLAIN).body(text.clone()).map_err(|error| error.to_string())?;
+        smtp.send(message).await.map(|_| ()).map_err(|error| error.to_string())
     }
 }

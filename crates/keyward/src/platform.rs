@@ -97,7 +97,7 @@ impl Keyward {
             audit: audit.clone(),
             peppers: peppers.clone(),
             passwords: passwords.clone(),
-            mailer: Arc::new(Mailer::new(&settings.mail)?),
+            mailer: Mailer::new(&settings.mail)?,
             metrics: metrics.clone(),
             public_url: settings.server.public_url.trim_end_matches('/').to_owned(),
         };

@@ -25,6 +25,8 @@ use crate::verify::Verifier;
 
 /// How often the queue is looked at without a nudge: for schedules, and for jobs of other nodes.
 const LOOK_FOR_JOBS_EVERY: Duration = Duration::from_secs(2);
+/// How often mails are looked for without a nudge: those that were not taken, and those of other nodes.
+const LOOK_FOR_MAILS_EVERY: Duration = Duration::from_secs(5);
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
 /// What the tasks work for.
@@ -69,6 +71,7 @@ impl Tasks {
             tokio::spawn(fold(usage.clone(), meter_every, stopped.clone())),
             tokio::spawn(share(limits.clone(), stopped.clone())),
             tokio::spawn(keep_times(plans, reservations, audit, flush_every, stopped.clone())),
+            tokio::spawn(deliver(sessions.clone(), stopped.clone())),
             tokio::spawn(sign(proofs, checkpoint_every, stopped.clone())),
             tokio::spawn(work.sinks.run(stopped.clone())),
             tokio::spawn(sweep(ground.clone(), idempotency, limits, usage, jobs.clone(), sessions, stopped.clone())),
@@ -280,6 +283,26 @@ async fn follow(ground: Ground, mut follower: Follower, stale_bound: Duration, m
             {
                 hint = again;
             }
+        }
+    }
+}
+
+/// Sends the mails that wait.
+async fn deliver(sessions: Arc<Sessions>, mut stopped: watch::Receiver<bool>) {
+    let mut timer = interval(LOOK_FOR_MAILS_EVERY);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = timer.tick() => {}
+            () = sessions.delivery_wanted() => {}
+            _ = stopped.changed() => return,
+        }
+        // What is not sent now is due again, for this node or another.
+        tokio::select! {
+            delivered = sessions.deliver() => if let Err(error) = delivered {
+                tracing::warn!(%error, "mails could not be looked for; it is tried again");
+            },
+            _ = stopped.changed() => return,
         }
     }
 }

@@ -59,17 +59,20 @@ pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next)
         Access::Probe(_) => return next.run(request).await,
         Access::NeedsOrSignature(_) | Access::Open(_) => {
             let stranger = Stranger::of(&guard.app, &request);
-            if let Err(problem) = origin::check_sign_in(&guard.app, &request) {
+            if let Err(problem) = stranger.admit(&guard.app, guard.limited.unwrap_or(Call::Unauthenticated)).await {
                 return problem.into_response();
             }
-            return match stranger.admit(&guard.app, guard.limited.unwrap_or(Call::Unauthenticated)).await {
+            return match origin::check_sign_in(&guard.app, &request) {
                 Ok(()) => next.run(request).await,
-                Err(problem) => problem.into_response(),
+                Err(problem) => {
+                    stranger.note(&guard.app, "access_denied", &problem.0).await;
+                    problem.into_response()
+                }
             };
         }
     };
     let circumstances = Circumstances::of(&request);
-    let caller = match identify(&guard.app, request.method(), request.headers(), circumstances).await {
+    let caller = match identify(&guard.app, request.headers(), circumstances).await {
         Ok(caller) => caller,
         Err(problem) if problem.0.code == Code::Unauthenticated => {
             let stranger = Stranger::of(&guard.app, &request);
@@ -81,7 +84,7 @@ pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next)
     };
     request.extensions_mut().insert(caller.clone());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut response = match admit(&guard, &caller, permission) {
+    let mut response = match admit(&guard, &caller, permission, &request) {
         Ok(()) if guard.idempotent && request.headers().contains_key(IDEMPOTENCY_KEY) => {
             once(&guard.app, &caller, request, next).await.unwrap_or_else(IntoResponse::into_response)
         }
@@ -97,8 +100,12 @@ pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next)
 }
 
 /// Whether this caller may make this call now; without a permission, any signed-in person may, or anybody known.
-fn admit(guard: &Guard, caller: &Caller, permission: Option<Permission>) -> Result<(), Problem> {
+fn admit(guard: &Guard, caller: &Caller, permission: Option<Permission>, request: &Request) -> Result<(), Problem> {
     let keyward = &guard.app.keyward;
+    // Only cookies show a browser's session.
+    if let Some(present) = caller.session.as_ref().filter(|present| present.browser) {
+        origin::check(&guard.app, request.method(), request.headers(), present.session)?;
+    }
     match (permission, &caller.session) {
         (Some(permission), _) => caller.context.require_anywhere(permission)?,
         (None, Some(_)) => {}
@@ -134,20 +141,26 @@ impl Stranger {
     }
 
     /// Counts the call against the address. The first one beyond the limit is noted in the book.
-    pub async fn admit(self, app: &App, call: Call) -> Result<(), Problem> {
+    pub async fn admit(&self, app: &App, call: Call) -> Result<(), Problem> {
         let now = app.keyward.clock.now();
         let Err(refused) = app.keyward.caller_limits.take(call, Source::address(self.address), now) else {
             return Ok(());
         };
         let error = keyward::Error::limited(refused.exceeded);
         if refused.first {
-            let event = Event::new(EventType::Security, "rate_limited", "route", self.route);
-            let context = Context { ip: Some(self.address), request_id: self.request_id, ..Context::system("unknown") };
-            if let Err(error) = app.keyward.audit.note(&context, event.failed(error.detail.clone())).await {
-                tracing::error!(%error, "a limited call could not be noted");
-            }
+            self.note(app, "rate_limited", &error).await;
         }
         Err(error.into())
+    }
+
+    async fn note(&self, app: &App, action: &'static str, refused: &keyward::Error) {
+        let event = Event::new(EventType::Security, action, "route", self.route.clone());
+        let actor = Actor { kind: ActorKind::External, id: "visitor".to_owned(), name: None };
+        let (ip, request_id) = (Some(self.address), self.request_id);
+        let context = Context { actor, ip, request_id, ..Context::system("visitor") };
+        if let Err(error) = app.keyward.audit.note(&context, event.failed(refused.detail.clone())).await {
+            tracing::error!(%error, "a refused call could not be noted");
+        }
     }
 }
 
@@ -165,12 +178,7 @@ impl Circumstances {
     }
 }
 
-async fn identify(
-    app: &App,
-    method: &Method,
-    headers: &HeaderMap,
-    circumstances: Circumstances,
-) -> Result<Caller, Problem> {
+async fn identify(app: &App, headers: &HeaderMap, circumstances: Circumstances) -> Result<Caller, Problem> {
     let peer = circumstances.peer.ok_or_else(|| Problem::plain(Code::Internal))?;
     let address = app.client_address(peer.address.ip(), headers);
     let cookie = cookies::read(headers, cookies::ACCESS);
@@ -180,7 +188,8 @@ async fn identify(
         (Some(presented), None) => presented,
         (None, Some(token)) => {
             let present = app.keyward.sessions.identify(token).await?.ok_or_else(unauthenticated)?;
-            origin::check(app, method, headers, present.session)?;
+            // What programs hold is no good as a cookie: forged requests would not be looked for.
+            let present = Some(present).filter(|present| present.browser).ok_or_else(unauthenticated)?;
             return Ok(person(app, present, address, headers, circumstances.request_id));
         }
         (None, None) => return Err(unauthenticated()),

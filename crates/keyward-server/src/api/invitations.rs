@@ -107,9 +107,9 @@ async fn invite(
     Json(body): Json<NewInvitation>,
 ) -> Result<impl IntoResponse, Problem> {
     let role = role(&body.role)?;
-    let (invitation, token) = app.keyward.people.invite(&caller.context, organization, &body.email, role).await?;
-    let link = format!("{}/invitation?token={}", app.public_url, token.expose());
-    app.keyward.sessions.tell_invited(&invitation.email, &link);
+    let (people, sessions) = (&app.keyward.people, &app.keyward.sessions);
+    let (invitation, token, link) = sessions.invite(people, &caller.context, organization, &body.email, role).await?;
+    let link = link.expose().clone();
     let location = format!("/v1/organizations/{organization}/invitations/{}", invitation.id);
     let view = IssuedView { invitation: invitation.into(), token: token.expose().clone(), link };
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Answer(view)))

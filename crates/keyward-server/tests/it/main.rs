@@ -2,6 +2,7 @@
 //! on SQLite and on PostgreSQL. The clock is ours and stands still unless a test moves it.
 
 mod agreement;
+mod brute_force;
 mod callers;
 mod cli;
 mod conventions;
@@ -16,12 +17,15 @@ mod jobs;
 mod keys;
 mod leaks;
 mod limits;
+mod mails;
 mod metering;
 mod nginx;
 mod nodes;
+mod noted;
 mod oidc;
 mod organizations;
 mod passkeys;
+mod passwords;
 mod people;
 mod peppers;
 mod plans;
@@ -29,10 +33,13 @@ mod proofs;
 mod reservations;
 mod roles;
 mod security;
+mod session_history;
+mod sessions;
 mod settings;
 mod shared_limits;
 mod sinks;
 mod support;
 mod tls;
+mod tokens;
 mod usage;
 mod web;

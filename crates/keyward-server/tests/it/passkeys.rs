@@ -215,14 +215,21 @@ on_both! {
         let access = access_token(&sign_in(&node, &mut authenticator).await);
         assert_eq!(change(&access).await, (401, 401));
         let password = json!({ "password": PASSWORD });
-        assert_eq!(with(&node, &access, Method::POST, "/v1/auth/step-up", password.clone()).await.status, 204);
+        let old = access;
+        let access = access_token(&with(&node, &old, Method::POST, "/v1/auth/step-up", password.clone()).await);
         assert_eq!(change(&access).await, (200, 404));
+        assert_eq!(me(&node, &old).await, 401, "the session goes on under another id");
         node.clock.advance_seconds(300);
         assert_eq!(change(&access).await, (401, 401));
-        assert_eq!(with(&node, &access, Method::POST, "/v1/auth/step-up", password).await.status, 204);
+        let access = access_token(&with(&node, &access, Method::POST, "/v1/auth/step-up", password).await);
         assert_eq!(change(&access).await, (401, 401), "the factor is as old as before");
-        assert_eq!(step_up_with(&node, &access, &mut authenticator).await.status, 204);
-        assert_eq!(change(&access).await, (200, 404));
+        let old = access;
+        let access = access_token(&step_up_with(&node, &old, &mut authenticator).await);
+        assert_eq!(change(&access).await, (200, 404), "the password was shown just before");
+        assert_eq!(me(&node, &old).await, 401, "the session goes on under another id");
+        let (before, after) = (claims(&old), claims(&access));
+        assert_eq!((&after["amr"], &after["auth_time"]), (&json!(["pwd", "pop", "mfa"]), &before["auth_time"]));
+        assert_ne!(before["sid"], after["sid"]);
         assert_eq!(events(&node, "stepped_up").await, 3);
 
         let (bob, _, _) = with_passkey(&node, "bob@example.com").await;

@@ -52,14 +52,15 @@ pub struct Accepted {
 }
 
 impl People {
-    /// Invites somebody; answers the token of the link, once.
-    pub async fn invite(
+    /// Invites somebody within a change; answers the token of the link, once, and the event to commit.
+    pub(crate) async fn invite_within(
         &self,
+        change: &mut Change<'_>,
         context: &Context,
         organization: Id<id::Organization>,
         email: &str,
         role: Role,
-    ) -> Result<(Invitation, Secret<String>)> {
+    ) -> Result<(Invitation, Secret<String>, Event)> {
         context.require(organization, Permission::MembersManage)?;
         if !is_email(email) {
             return Err(Error::field("/email", "is not an e-mail address"));
@@ -68,7 +69,6 @@ impl People {
         let mut random = [0u8; 32];
         getrandom::fill(&mut random).expect("the operating system gives randomness");
         let token = format!("kwi_{}", random.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
-        let mut change = Change::begin(&self.ground, context).await?;
         let now = change.now();
         let invitation = Invitation {
             id: self.ground.new_id(),
@@ -83,8 +83,7 @@ impl People {
         insert.bind(invitation.expires_at).execute(change.tx()).await?;
         let event = Event::new(EventType::UserManagement, "member_invited", "invitation", invitation.id);
         let event = event.named(&invitation.email).of(organization).details(json!({ "role": role.as_str() }));
-        change.commit(event).await?;
-        Ok((invitation, Secret::new(token)))
+        Ok((invitation, Secret::new(token), event))
     }
 
     /// Invitations that were neither accepted nor revoked.

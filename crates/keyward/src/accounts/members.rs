@@ -72,6 +72,8 @@ impl People {
             for place in self.places_owned(&mut change, person).await? {
                 self.keep_another_owner(&mut change, place).await?;
             }
+            // An account that is opened again finds nobody signed in.
+            sql(statements::END_SESSIONS_OF).bind(person).bind(now).execute(change.tx()).await?;
         }
         let set = sql(statements::SET_DISABLED).bind(person).bind(is_disabled.then_some(now)).bind(now);
         set.execute(change.tx()).await?;

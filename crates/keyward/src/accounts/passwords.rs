@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use argon2::{Argon2, PasswordHash, PasswordHasher, PasswordVerifier};
+use argon2::{Algorithm, Argon2, Params, PasswordHash, PasswordHasher, PasswordVerifier, Version};
 use keyward_core::problem::{Code, FieldFault};
 use keyward_core::secret::Secret;
 use tokio::sync::Semaphore;
@@ -21,8 +21,13 @@ pub const MAX_BYTES: usize = 512;
 /// What is guessed first stands at the front; estimating long texts takes quadratic time.
 const MAX_JUDGED_CHARS: usize = 100;
 
+/// More than these, and a sign-in takes longer than anybody waits.
+const MOST_MEMORY_KIB: u32 = 1_048_576;
+const MOST_PASSES: u32 = 20;
+
 /// Hashing, bounded in number.
 pub struct Passwords {
+    hasher: Argon2<'static>,
     hashing: Semaphore,
     waiting: AtomicUsize,
     most_waiting: usize,
@@ -42,18 +47,28 @@ impl Passwords {
     pub(crate) fn new(settings: &PeopleSettings) -> Self {
         let mut random = [0; 32];
         getrandom::fill(&mut random).expect("the operating system gives randomness");
+        let (memory, passes) = (settings.hash_memory_kib, settings.hash_passes);
+        let least = Params::DEFAULT;
+        let params = Params::new(
+            memory.clamp(least.m_cost(), MOST_MEMORY_KIB),
+            passes.clamp(least.t_cost(), MOST_PASSES),
+            1,
+            None,
+        );
+        let hasher = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.expect("they are within Argon2's bounds"));
         Self {
+            nobodys: hash_with(&hasher, &random).expect("a hash without limits of its own"),
+            hasher,
             hashing: Semaphore::new(settings.concurrent_hashes.max(1)),
             waiting: AtomicUsize::new(0),
             most_waiting: settings.waiting_hashes,
-            nobodys: hash_now(&random).expect("a hash without limits of its own"),
         }
     }
 
     /// The hash of a new password, in PHC form.
     pub async fn hash(self: &Arc<Self>, password: &Secret<String>) -> Result<String> {
         let password = password.clone();
-        self.run(move |_| hash_now(password.expose().as_bytes())).await?
+        self.run(move |passwords| hash_with(&passwords.hasher, password.expose().as_bytes())).await?
     }
 
     /// Whether the password is the one; with no hash, as long as with one, and never.
@@ -64,7 +79,7 @@ impl Passwords {
             let hash = PasswordHash::new(encoded);
             let fits = |hash| Argon2::default().verify_password(password.expose().as_bytes(), hash).is_ok();
             let is_right = hash.as_ref().is_ok_and(fits) && stored.is_some();
-            Verified { is_right, is_outdated: !encoded.starts_with("$argon2id$v=19$m=19456,t=2,p=1$") }
+            Verified { is_right, is_outdated: hash.is_ok_and(|hash| is_weaker(&hash, passwords.hasher.params())) }
         })
         .await
     }
@@ -100,10 +115,21 @@ impl Drop for Place<'_> {
 
 /// Argon2id with the crate's defaults (m = 19 MiB, t = 2, p = 1), the first choice of OWASP.
 pub(crate) fn hash_now(password: &[u8]) -> Result<String> {
-    let hash = Argon2::default().hash_password(password);
+    hash_with(&Argon2::default(), password)
+}
+
+fn hash_with(hasher: &Argon2<'_>, password: &[u8]) -> Result<String> {
+    let hash = hasher.hash_password(password);
     Ok(hash
         .map_err(|error| Error::new(Code::Internal, Code::Internal.meaning()).with_source(error.to_string()))?
         .to_string())
+}
+
+/// Whether a hash costs whoever guesses less than today's parameters; one that costs more is left as it is.
+fn is_weaker(hash: &PasswordHash, today: &Params) -> bool {
+    let is_argon2id = hash.algorithm.as_str() == Algorithm::Argon2id.as_str();
+    let params = Params::try_from(hash).ok().filter(|_| is_argon2id);
+    params.is_none_or(|params| params.m_cost() < today.m_cost() || params.t_cost() < today.t_cost())
 }
 
 /// Refuses a new password that is too short, too long, or tried first by those who guess. `about` are the texts of the

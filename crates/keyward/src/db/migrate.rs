@@ -46,6 +46,7 @@ const STEPS: &[Step] = &[
     shared!("0012_passkeys"),
     shared!("0013_identities"),
     shared!("0014_sinks"),
+    shared!("0015_mail"),
 ];
 
 /// The types of the shared text and what each database calls them.

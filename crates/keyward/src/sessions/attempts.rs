@@ -57,8 +57,13 @@ pub(super) fn source_of(address: Option<IpAddr>) -> String {
 }
 
 impl Sessions {
-    /// Counts a try with a password, or refuses it. The right password gets the same answer as a wrong one.
+    /// Counts a try with a password, or refuses it. The right password gets the same answer as a wrong one. What cannot be
+    /// counted is not tried (statement B-07).
     pub(super) async fn count_try(&self, subjects: &Subjects) -> Result<()> {
+        self.try_counting(subjects).await.map_err(closed)
+    }
+
+    async fn try_counting(&self, subjects: &Subjects) -> Result<()> {
         let now = self.ground.now();
         let mut tx = self.ground.db.begin().await?;
         // The account before the pair: every try takes the two in this order.
@@ -105,6 +110,10 @@ impl Sessions {
 
     /// Counts a try with a code of an account, or refuses it.
     pub(super) async fn count_code(&self, person: &str) -> Result<()> {
+        self.try_counting_code(person).await.map_err(closed)
+    }
+
+    async fn try_counting_code(&self, person: &str) -> Result<()> {
         let (now, subject) = (self.ground.now(), code_subject(person));
         let mut tx = self.ground.db.begin().await?;
         let known: FailureRow = sql(statements::COUNT_FAILURE_OF).bind(subject.clone()).bind(now).one(&mut tx).await?;
@@ -135,6 +144,17 @@ fn wait_after(failures: i64) -> i64 {
     match failures - FREE_TRIES {
         ..0 => 0,
         beyond => (FIRST_WAIT_SECONDS << beyond.min(10)).min(LONGEST_WAIT_SECONDS),
+    }
+}
+
+/// Whatever keeps tries from being counted closes the door.
+fn closed(error: Error) -> Error {
+    match error.code {
+        Code::Internal => {
+            let closed = Error::new(Code::NotReady, "Tries to sign in cannot be counted now, so nobody can sign in.");
+            closed.with_source(error)
+        }
+        _ => error,
     }
 }
 

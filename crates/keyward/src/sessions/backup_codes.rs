@@ -46,8 +46,7 @@ impl Sessions {
             return Err(wrong_code());
         }
         let text = "A backup code of your account was used to sign in. If this was not you, change your password.";
-        self.mailer.send(&person.email, "A backup code was used", text);
-        Ok(())
+        self.outbox.put(change, &person.email, "A backup code was used", text).await
     }
 
     pub(super) async fn new_backup_codes(&self, change: &mut Change<'_>, person: Id<id::User>) -> Result<Vec<String>> {

@@ -85,9 +85,11 @@ impl Sessions {
         // A token of an earlier generation is good until it runs out; one of a later cannot be.
         let present = present.filter(|present| claims.r#gen <= present.generation && present.expires_at > now);
         let Some(present) = present else { return Ok(None) };
-        if claims.r#gen == present.generation && !present.confirmed.swap(true, Ordering::AcqRel) {
+        if claims.r#gen == present.generation && !present.confirmed.load(Ordering::Acquire) {
             let confirm = sql(statements::CONFIRM).bind(session).bind(present.generation).bind(true);
             confirm.execute(&self.ground.db).await?;
+            // Only what is written down is known: a use that could not be written is tried again with the next.
+            present.confirmed.store(true, Ordering::Release);
         }
         let seen_at = present.seen_at.load(Ordering::Relaxed);
         if now.as_seconds() - seen_at >= SEEN_SECONDS

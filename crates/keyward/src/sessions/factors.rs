@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::passkeys::{Assertion, Ceremony};
 use super::sql as statements;
-use super::{PersonRow, Present, Sessions, attempts};
+use super::{Client, IssuedTokens, PersonRow, Present, SessionRow, Sessions, Shown, attempts};
 use crate::announce::Subject;
 use crate::audit::{Event, EventType};
 use crate::change::Change;
@@ -105,14 +105,29 @@ impl Sessions {
         Ok(())
     }
 
-    /// Proves identity anew within a session: the password, the second factor, or both.
+    /// Proves identity anew: the password, the second factor, or both. The session goes on under another id, with other
+    /// tokens; whoever had the old ones has gained nothing (statement S-03).
     pub async fn step_up(
         &self,
         context: &Context,
         present: &Present,
+        client: &Client,
         password: Option<&Secret<String>>,
         proof: Option<&Proof>,
-    ) -> Result<()> {
+    ) -> Result<IssuedTokens> {
+        let stepped_up = self.try_stepping_up(context, present, client, password, proof).await;
+        let method = proof.map_or("password", Proof::method);
+        self.note_unproven(context, present, ("step_up_failed", method), stepped_up).await
+    }
+
+    async fn try_stepping_up(
+        &self,
+        context: &Context,
+        present: &Present,
+        client: &Client,
+        password: Option<&Secret<String>>,
+        proof: Option<&Proof>,
+    ) -> Result<IssuedTokens> {
         let person = self.person(present.person).await?;
         if let Some(password) = password {
             let source = attempts::source_of(context.ip);
@@ -123,40 +138,50 @@ impl Sessions {
             }
             self.forget_tries(&subjects).await?;
         }
-        let (mut change, told) = match proof {
+        let (mut change, mut told) = match proof {
             Some(proof) => {
                 self.count_code(&person.id.to_string()).await?;
-                let proven = self.prove(context, &person, proof, &Ceremony::StepUp(present.session)).await;
-                match proven {
-                    Ok(proven) => proven,
-                    Err(refused) => {
-                        self.note_failed_step_up(context, present, proof, &refused).await?;
-                        return Err(refused);
-                    }
-                }
+                self.prove(context, &person, proof, &Ceremony::StepUp(present.session)).await?
             }
             None => (Change::begin(&self.ground, context).await?, json!({ "method": "password" })),
         };
-        note_shown(&mut change, present.session, password.is_some(), proof.map(Proof::method)).await?;
-        change.touch(Subject::Person(present.person));
-        let event = Event::new(EventType::Security, "stepped_up", "session", present.session);
+        self.hold(&mut change, &person).await?;
+        // Of two at the same time, one finds the session still there.
+        if self.end_within(&mut change, present.session, present.person, "stepped_up").await? == 0 {
+            return Err(Error::new(Code::Unauthenticated, Code::Unauthenticated.meaning()));
+        }
+        let before: SessionRow = sql(statements::FIND_SESSION).bind(present.session).one(change.tx()).await?;
+        let shown = Shown::beside(before, change.now(), password.is_some(), proof.map(Proof::method));
+        let issued = self.open_session(&mut change, present.person, client, shown).await?;
+        told["before"] = json!(present.session);
+        let event = Event::new(EventType::Security, "stepped_up", "session", issued.session);
         change.commit(event.details(told)).await?;
+        self.outbox.wake();
         if proof.is_some() {
             self.forget_codes(&person.id.to_string()).await?;
         }
-        Ok(())
+        Ok(issued)
     }
 
-    async fn note_failed_step_up(
+    /// One event, of this action, for a password, a code or a passkey that was wrong within a session; other refusals are noted
+    /// where they are answered. The method is that of the second factor, where one was shown.
+    pub(super) async fn note_unproven<T>(
         &self,
         context: &Context,
         present: &Present,
-        proof: &Proof,
-        refused: &Error,
-    ) -> Result<()> {
-        let event = Event::new(EventType::Security, "step_up_failed", "session", present.session);
-        let event = event.failed(refused.detail.clone()).details(json!({ "method": proof.method() }));
-        self.audit.note(context, event).await
+        (action, method): (&'static str, &'static str),
+        outcome: Result<T>,
+    ) -> Result<T> {
+        let Err(refused) = &outcome else { return outcome };
+        let method = match refused.code {
+            Code::InvalidCredentials => "password",
+            Code::InvalidCode | Code::CodeUsed | Code::InvalidPasskey => method,
+            _ => return outcome,
+        };
+        let event = Event::new(EventType::Security, action, "session", present.session);
+        let event = event.failed(refused.detail.clone()).details(json!({ "method": method }));
+        self.audit.note(context, event).await?;
+        outcome
     }
 
     /// Begins the change in which a second factor is used up, once. Its try was counted before.
@@ -196,7 +221,7 @@ pub(super) async fn note_shown(
     factor: Option<&'static str>,
 ) -> Result<()> {
     let now = change.now();
-    let note = sql(statements::STEP_UP).bind(session).bind(password.then_some(now));
+    let note = sql(statements::NOTE_SHOWN).bind(session).bind(password.then_some(now));
     note.bind(factor.map(|_| now)).bind(factor).execute(change.tx()).await?;
     Ok(())
 }

@@ -6,7 +6,7 @@ use keyward_core::secret::Secret;
 use serde_json::{Value, json};
 
 use super::attempts::{Subjects, source_of};
-use super::factors::Proof;
+use super::factors::{Factors, Proof};
 use super::passkeys::Ceremony;
 use super::sql as statements;
 use super::{Client, IssuedTokens, PersonRow, Sessions, Shown, address_of, as_person, vault};
@@ -35,9 +35,9 @@ pub struct Credentials {
 /// What a failed sign-in was, as the book is told.
 #[derive(Clone, Copy)]
 pub(super) struct Attempt<'a> {
-    /// Its address; empty where none was named.
-    pub account: &'a str,
     pub method: &'static str,
+    /// What an identity provider calls the visitor.
+    pub vouched_account: Option<&'a str>,
 }
 
 /// Where a sign-in stands.
@@ -54,37 +54,44 @@ impl Sessions {
     /// The first step. Unknown account, wrong password and disabled account answer alike, and take alike.
     pub async fn log_in(&self, context: &Context, client: &Client, credentials: &Credentials) -> Result<SignedIn> {
         let account = address_of(&credentials.email);
-        let person = self.person_by_email(&account).await?;
+        let known = self.person_by_email(&account).await?;
+        let person = known.clone();
         let device = match (&credentials.device, &person) {
             (Some(device), Some(person)) if self.is_trusted(device, person.id).await? => Some(device),
             _ => None,
         };
         let source = device.cloned().unwrap_or_else(|| source_of(context.ip));
         let subjects = Subjects::of(&account, &source, device.is_some());
-        let attempt = Attempt { account: &account, method: "password" };
+        let attempt = Attempt { method: "password", vouched_account: None };
         if let Err(refused) = self.count_try(&subjects).await {
-            self.note_failure(context, attempt, person.as_ref(), &refused.detail).await;
+            self.note_failure(context, attempt, known.as_ref(), &refused.detail).await;
             return Err(refused);
         }
         let stored = person.as_ref().and_then(|person| person.password_hash.clone());
-        let verified = self.passwords.verify(&credentials.password, stored).await?;
-        let person = person.filter(|person| verified.is_right && person.disabled_at.is_none());
-        let Some(person) = person else {
+        let verified = match self.passwords.verify(&credentials.password, stored).await {
+            Ok(verified) => verified,
+            Err(refused) => {
+                self.note_failure(context, attempt, known.as_ref(), &refused.detail).await;
+                return Err(refused);
+            }
+        };
+        let Some(mut person) = person.filter(|person| verified.is_right && person.disabled_at.is_none()) else {
             let refused = Error::new(Code::InvalidCredentials, Code::InvalidCredentials.meaning());
-            self.note_failure(context, attempt, None, "wrong e-mail address or password").await;
+            self.note_failure(context, attempt, known.as_ref(), "wrong e-mail address or password").await;
             return Err(refused);
         };
         self.forget_tries(&subjects).await?;
         if verified.is_outdated {
-            self.rehash(&person, &credentials.password).await?;
+            self.rehash(&mut person, &credentials.password).await?;
         }
         let context = as_person(context, &person);
         let factors = self.factors(person.id).await?;
-        if factors.is_any() && device.is_none() {
-            return self.await_factor(client, &person, factors.methods(self.relying_party.is_some())).await;
-        }
         let mut change = Change::begin(&self.ground, &context).await?;
-        let shown = Shown { password: true, factor: None };
+        self.hold(&mut change, &person).await?;
+        if factors.is_any() && device.is_none() {
+            return self.await_factor(change, client, &person, &factors).await;
+        }
+        let shown = Shown::now(change.now(), true, None);
         let issued = self.open_session(&mut change, person.id, client, shown).await?;
         change.commit(signed_in(&issued, &person, json!({ "method": "password" }))).await?;
         Ok(SignedIn::Done(issued))
@@ -92,14 +99,17 @@ impl Sessions {
 
     pub(super) async fn await_factor(
         &self,
+        mut change: Change<'_>,
         client: &Client,
         person: &PersonRow,
-        methods: Vec<&'static str>,
+        factors: &Factors,
     ) -> Result<SignedIn> {
         let token = vault::new_token(PENDING_PREFIX);
-        let expires_at = self.ground.now().plus_seconds(PENDING_SECONDS);
+        let expires_at = change.now().plus_seconds(PENDING_SECONDS);
         let insert = sql(statements::INSERT_PENDING).bind(vault::digest(&token)).bind(person.id).bind(client.mark());
-        insert.bind(expires_at).execute(&self.ground.db).await?;
+        insert.bind(expires_at).execute(change.tx()).await?;
+        change.commit(Event::new(EventType::Security, "second_factor_awaited", "user", person.id)).await?;
+        let methods = factors.methods(self.relying_party.is_some());
         Ok(SignedIn::Pending { login_token: Secret::new(token), methods })
     }
 
@@ -130,7 +140,7 @@ impl Sessions {
         };
         let person = self.person(person).await?;
         let context = as_person(context, &person);
-        let attempt = Attempt { account: &person.email, method: proof.method() };
+        let attempt = Attempt { method: proof.method(), vouched_account: None };
         if let Err(refused) = self.count_code(&person.id.to_string()).await {
             self.note_failure(&context, attempt, Some(&person), &refused.detail).await;
             return Err(refused);
@@ -143,12 +153,13 @@ impl Sessions {
                 return Err(refused);
             }
         };
-        // Two right codes at the same time: only one finds the sign-in still waiting.
-        if sql(statements::END_PENDING).bind(digest).execute(change.tx()).await? == 0 || person.disabled_at.is_some() {
+        // Two right codes at the same time: only one finds the sign-in still waiting. A new password ends the waiting.
+        if sql(statements::END_PENDING).bind(digest).execute(change.tx()).await? == 0 {
             return Err(Error::new(Code::InvalidToken, Code::InvalidToken.meaning()));
         }
+        self.hold(&mut change, &person).await?;
         let now = change.now();
-        let shown = Shown { password: true, factor: Some(proof.method()) };
+        let shown = Shown::now(now, true, Some(proof.method()));
         let issued = self.open_session(&mut change, person.id, client, shown).await?;
         let device = trust.then(|| vault::new_token(DEVICE_PREFIX));
         if let Some(device) = &device {
@@ -156,6 +167,7 @@ impl Sessions {
             insert.bind(now.plus_days(DEVICE_DAYS)).execute(change.tx()).await?;
         }
         change.commit(signed_in(&issued, &person, told)).await?;
+        self.outbox.wake();
         self.forget_codes(&person.id.to_string()).await?;
         Ok((issued, device.map(Secret::new)))
     }
@@ -165,14 +177,18 @@ impl Sessions {
         Ok(find.optional::<(i64,)>(&self.ground.db).await?.is_some())
     }
 
-    async fn rehash(&self, person: &PersonRow, password: &Secret<String>) -> Result<()> {
+    /// The same password, hashed as passwords are hashed today; unless it was changed meanwhile.
+    async fn rehash(&self, person: &mut PersonRow, password: &Secret<String>) -> Result<()> {
         let hash = self.passwords.hash(password).await?;
-        let set = sql(statements::SET_HASH).bind(person.id).bind(hash).bind(person.password_hash.clone());
-        set.execute(&self.ground.db).await?;
+        let set = sql(statements::SET_HASH).bind(person.id).bind(hash.clone()).bind(person.password_hash.clone());
+        if set.execute(&self.ground.db).await? == 1 {
+            person.password_hash = Some(hash);
+        }
         Ok(())
     }
 
-    /// One event for each failure. What was typed as an address is kept only where it is an account's.
+    /// One event for each failure. What was typed as an address is kept only where it is an account's: people type
+    /// passwords there.
     pub(super) async fn note_failure(
         &self,
         context: &Context,
@@ -182,9 +198,13 @@ impl Sessions {
     ) {
         self.metrics.failed_logins.inc();
         let target = person.map_or_else(|| "unknown".to_owned(), |person| person.id.to_string());
-        let event = Event::new(EventType::Security, "login_failed", "user", target).failed(why);
-        let account = attempt.account.chars().take(254).collect::<String>();
-        let event = event.details(json!({ "account": account, "method": attempt.method }));
+        let mut event = Event::new(EventType::Security, "login_failed", "user", target).failed(why);
+        event.resource.name = person.map(|person| person.email.clone());
+        let mut told = json!({ "method": attempt.method });
+        if let Some(account) = attempt.vouched_account {
+            told["account"] = account.chars().take(254).collect::<String>().into();
+        }
+        let event = event.details(told);
         let actor = Actor { kind: ActorKind::External, id: "sign-in".to_owned(), name: None };
         if let Err(error) = self.audit.note(&Context { actor, ..context.clone() }, event).await {
             tracing::error!(%error, "a failed sign-in could not be noted");

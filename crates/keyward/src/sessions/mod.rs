@@ -10,6 +10,7 @@ mod csrf;
 mod current;
 mod factors;
 mod login;
+mod outbox;
 pub mod passkeys;
 mod password;
 mod refresh;
@@ -39,6 +40,7 @@ use crate::keys::peppers::Peppers;
 use crate::mail::Mailer;
 use crate::metrics::Metrics;
 use current::Memory;
+use outbox::Outbox;
 use passkeys::RelyingParty;
 use sql as statements;
 use tokens::Tokens;
@@ -112,7 +114,7 @@ pub struct Sessions {
     relying_party: Option<RelyingParty>,
     pub tokens: Tokens,
     passwords: Arc<Passwords>,
-    mailer: Arc<Mailer>,
+    outbox: Outbox,
     metrics: Arc<Metrics>,
     memory: Memory,
 }
@@ -122,7 +124,7 @@ pub(crate) struct Parts {
     pub audit: Audit,
     pub peppers: Arc<Peppers>,
     pub passwords: Arc<Passwords>,
-    pub mailer: Arc<Mailer>,
+    pub mailer: Mailer,
     pub metrics: Arc<Metrics>,
     pub public_url: String,
 }
@@ -135,6 +137,7 @@ impl Sessions {
         Ok(Self {
             audit,
             memory: Memory::default(),
+            outbox: Outbox::new(ground.clone(), vault.clone(), mailer),
             ground,
             settings,
             relying_party: passkeys::relying_party(&public_url),
@@ -142,9 +145,18 @@ impl Sessions {
             vault,
             tokens,
             passwords,
-            mailer,
             metrics,
         })
+    }
+
+    /// Sends the mails that are due.
+    pub async fn deliver(&self) -> Result<()> {
+        self.outbox.deliver().await
+    }
+
+    /// Returns when a mail was written.
+    pub(crate) async fn delivery_wanted(&self) {
+        self.outbox.wanted().await;
     }
 
     /// The sessions of a person that are in force, newest first.
@@ -193,11 +205,11 @@ impl Sessions {
         session: Id<id::Session>,
         person: Id<id::User>,
         why: &str,
-    ) -> Result<()> {
+    ) -> Result<u64> {
         let now = change.now();
-        sql(statements::END_SESSION).bind(session).bind(now).bind(why).execute(change.tx()).await?;
+        let ended = sql(statements::END_SESSION).bind(session).bind(now).bind(why).execute(change.tx()).await?;
         change.touch(crate::announce::Subject::Person(person));
-        Ok(())
+        Ok(ended)
     }
 
     async fn person(&self, id: Id<id::User>) -> Result<PersonRow> {
@@ -239,21 +251,29 @@ impl Sessions {
         let (session, now) = (self.ground.new_id::<id::Session>(), change.now());
         let insert = sql(statements::INSERT_SESSION).bind(session).bind(person).bind(client.browser);
         let insert = insert.bind(client.ip.clone()).bind(client.user_agent.clone()).bind(now);
-        let insert = insert.bind(now.plus_seconds(self.session_seconds()));
-        let insert = insert.bind(shown.password.then_some(now)).bind(shown.factor.map(|_| now));
-        let insert = insert.bind(shown.factor).bind(false);
-        insert.execute(change.tx()).await?;
+        let insert = insert.bind(shown.until.unwrap_or_else(|| now.plus_seconds(self.session_seconds())));
+        let insert = insert.bind(shown.authenticated_at).bind(shown.password_at);
+        insert.bind(shown.factor_at).bind(shown.factor).bind(false).execute(change.tx()).await?;
         let refresh = vault::new_token(refresh::PREFIX);
         insert_refresh(change.tx(), &refresh, session, 1).await?;
         let row: SessionRow = sql(statements::FIND_SESSION).bind(session).one(change.tx()).await?;
         self.issue(&row, refresh, now)
     }
 
-    /// The tokens of a session's present generation.
+    /// Holds the person until the change ends; refuses when the password that was shown is no longer theirs, or the
+    /// account was closed meanwhile.
+    async fn hold(&self, change: &mut Change<'_>, person: &PersonRow) -> Result<()> {
+        let hold = sql(statements::HOLD_PERSON).bind(person.id).bind(person.password_hash.clone());
+        match hold.execute(change.tx()).await? {
+            0 => Err(Error::new(Code::InvalidCredentials, Code::InvalidCredentials.meaning())),
+            _ => Ok(()),
+        }
+    }
+
+    /// The tokens of a session's present generation, as old as its last refresh.
     fn issue(&self, row: &SessionRow, refresh: String, now: Timestamp) -> Result<IssuedTokens> {
-        // A clock that was set back makes no token that is older than its parent.
-        let issued_at = now.max(row.refreshed_at);
         let access_seconds = self.tokens.access_seconds;
+        let expires_at = row.refreshed_at.plus_seconds(access_seconds).min(row.expires_at).as_seconds();
         let claims = tokens::Claims {
             iss: self.tokens.issuer.clone(),
             aud: self.tokens.issuer.clone(),
@@ -262,8 +282,8 @@ impl Sessions {
             sid: row.id.to_string(),
             r#gen: row.generation,
             jti: vault::new_token("jti"),
-            iat: issued_at.as_seconds(),
-            exp: issued_at.plus_seconds(access_seconds).min(row.expires_at).as_seconds(),
+            iat: row.refreshed_at.as_seconds(),
+            exp: expires_at,
             auth_time: row.authenticated_at.as_seconds(),
             amr: row.methods(),
         };
@@ -271,7 +291,7 @@ impl Sessions {
         Ok(IssuedTokens {
             session: row.id,
             access: Secret::new(self.tokens.sign(&claims, now)?),
-            access_seconds: access_seconds.min(left),
+            access_seconds: (expires_at - now.as_seconds()).clamp(0, access_seconds),
             refresh: Secret::new(refresh),
             refresh_seconds: self.idle_seconds().min(left),
         })
@@ -292,12 +312,33 @@ impl SessionRow {
     }
 }
 
-/// What somebody has shown to sign in.
-#[derive(Debug, Clone, Copy)]
+/// What somebody has shown when a session opens, and until when it may last; a sign-in's may last as long as any.
 struct Shown {
-    password: bool,
+    authenticated_at: Timestamp,
+    password_at: Option<Timestamp>,
+    factor_at: Option<Timestamp>,
     /// Its name, as `Proof::method` has it.
-    factor: Option<&'static str>,
+    factor: Option<String>,
+    until: Option<Timestamp>,
+}
+
+impl Shown {
+    /// To sign in.
+    fn now(now: Timestamp, password: bool, factor: Option<&str>) -> Self {
+        let (password_at, factor_at) = (password.then_some(now), factor.map(|_| now));
+        Self { authenticated_at: now, password_at, factor_at, factor: factor.map(str::to_owned), until: None }
+    }
+
+    /// Beside what was shown in the session that this one continues; what was not shown anew stays as it was.
+    fn beside(before: SessionRow, now: Timestamp, password: bool, factor: Option<&str>) -> Self {
+        Self {
+            authenticated_at: if password { now } else { before.authenticated_at },
+            password_at: if password { Some(now) } else { before.password_at },
+            factor_at: factor.map(|_| now).or(before.factor_at),
+            factor: factor.map(str::to_owned).or(before.factor),
+            until: Some(before.expires_at),
+        }
+    }
 }
 
 /// Where a sign-in comes from, and what it is bound to.
@@ -338,7 +379,7 @@ pub(crate) async fn end_all_within(
 
 /// One account, however its address is written.
 pub(crate) fn address_of(email: &str) -> String {
-    email.trim().trim_end_matches('.').to_lowercase()
+    email.trim_start().trim_end_matches(|letter: char| letter == '.' || letter.is_whitespace()).to_lowercase()
 }
 
 /// The context of somebody who has just shown who they are.

@@ -1,5 +1,6 @@
 //! Changing a password, and resetting one that was forgotten, by a link in a mail.
 
+use keyward_core::access::Role;
 use keyward_core::id::{self, Id};
 use keyward_core::problem::Code;
 use keyward_core::secret::Secret;
@@ -7,7 +8,9 @@ use keyward_core::secret::Secret;
 use super::attempts::{self, Subjects};
 use super::sql as statements;
 use super::{PersonRow, Present, Sessions, address_of, as_person, end_all_within, vault};
+use crate::accounts::invitations::Invitation;
 use crate::accounts::passwords;
+use crate::accounts::people::People;
 use crate::audit::{Event, EventType};
 use crate::change::Change;
 use crate::context::Context;
@@ -20,6 +23,18 @@ const RESET_SECONDS: i64 = 30 * 60;
 impl Sessions {
     /// Sets a new password after the current one was shown; all other sessions end unless told otherwise.
     pub async fn change_password(
+        &self,
+        context: &Context,
+        present: &Present,
+        current: &Secret<String>,
+        new: &Secret<String>,
+        keep_sessions: bool,
+    ) -> Result<()> {
+        let changed = self.try_changing_password(context, present, current, new, keep_sessions).await;
+        self.note_unproven(context, present, ("password_changed", "password"), changed).await
+    }
+
+    async fn try_changing_password(
         &self,
         context: &Context,
         present: &Present,
@@ -42,7 +57,7 @@ impl Sessions {
             end_all_within(&mut change, person.id, Some(present.session), "password_changed").await?;
         }
         change.commit(Event::new(EventType::Security, "password_changed", "user", person.id)).await?;
-        self.tell_of_change(&person);
+        self.outbox.wake();
         Ok(())
     }
 
@@ -56,14 +71,13 @@ impl Sessions {
             let expires_at = change.now().plus_seconds(RESET_SECONDS);
             let insert = sql(statements::INSERT_RESET).bind(vault::digest(&token)).bind(person.id).bind(expires_at);
             insert.execute(change.tx()).await?;
-        }
-        change.commit(Event::new(EventType::Security, "password_reset_asked", "user", target)).await?;
-        if let Some(person) = person {
             let link = self.link("/reset-password", &token);
             let text =
                 format!("Set a new password within 30 minutes:\n\n{link}\n\nIf you did not ask for this, ignore it.");
-            self.mailer.send(&person.email, "Reset your password", &text);
+            self.outbox.put(&mut change, &person.email, "Reset your password", &text).await?;
         }
+        change.commit(Event::new(EventType::Security, "password_reset_asked", "user", target)).await?;
+        self.outbox.wake();
         Ok(())
     }
 
@@ -83,7 +97,7 @@ impl Sessions {
         end_all_within(&mut change, person.id, None, "password_reset").await?;
         change.commit(Event::new(EventType::Security, "password_reset", "user", person.id)).await?;
         self.forget_account(&person.email).await?;
-        self.tell_of_change(&person);
+        self.outbox.wake();
         Ok(())
     }
 
@@ -101,17 +115,29 @@ impl Sessions {
         let mut change = Change::begin(&self.ground, context).await?;
         let now = change.now();
         sql(statements::SET_PASSWORD).bind(person.id).bind(hash).bind(now).execute(change.tx()).await?;
+        // Nor does a sign-in go on that began with the old one.
+        sql(statements::END_PENDING_OF).bind(person.id).execute(change.tx()).await?;
+        let text = "The password of your account was changed. If this was not you, reset it at once.";
+        self.outbox.put(&mut change, &person.email, "Your password was changed", text).await?;
         Ok(change)
     }
 
-    /// Mails the link of an invitation.
-    pub fn tell_invited(&self, email: &str, link: &str) {
+    /// Invites somebody and mails them the link; answers the link and its token, once.
+    pub async fn invite(
+        &self,
+        people: &People,
+        context: &Context,
+        organization: Id<id::Organization>,
+        email: &str,
+        role: Role,
+    ) -> Result<(Invitation, Secret<String>, Secret<String>)> {
+        let mut change = Change::begin(&self.ground, context).await?;
+        let (invitation, token, event) = people.invite_within(&mut change, context, organization, email, role).await?;
+        let link = self.link("/invitation", token.expose());
         let text = format!("You were invited. Accept within seven days:\n\n{link}");
-        self.mailer.send(email, "You were invited to Keyward", &text);
-    }
-
-    fn tell_of_change(&self, person: &PersonRow) {
-        let text = "The password of your account was changed. If this was not you, reset it at once.";
-        self.mailer.send(&person.email, "Your password was changed", text);
+        self.outbox.put(&mut change, &invitation.email, "You were invited to Keyward", &text).await?;
+        change.commit(event).await?;
+        self.outbox.wake();
+        Ok((invitation, token, Secret::new(link)))
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! The parent of the newest token is accepted for ten seconds (two tabs), and for as long as neither the newest token nor
 //! its access token was used (a lost answer). Every other second use means that two hold the token: the session ends.
+//!
+//! What is handed out is as old as the session's last refresh, which no clock that is set back makes earlier.
 
 use keyward_core::id::{self, Id};
 use keyward_core::problem::Code;
@@ -53,17 +55,19 @@ impl Sessions {
             return self.rotate(change, row, token, now).await;
         }
         let is_parent = presented.generation + 1 == row.generation;
-        let may_repeat =
-            !self.settings.strict_refresh && (!row.confirmed || row.refreshed_at.plus_seconds(GRACE_SECONDS) > now);
-        if is_parent && may_repeat {
+        let is_at_once = row.refreshed_at.plus_seconds(GRACE_SECONDS) > now;
+        if is_parent && !self.settings.strict_refresh && (is_at_once || !row.confirmed) {
             let newest: (Vec<u8>,) =
                 sql(statements::DIGEST_OF_GENERATION).bind(row.id).bind(row.generation).one(change.tx()).await?;
             // A pepper may have been replaced since: the successor is the one that fits.
             let successor = self.successors(token).find(|successor| vault::digest(successor) == newest.0);
-            return self.issue(&row, successor.ok_or_else(invalid)?, now);
+            let successor = successor.ok_or_else(invalid)?;
+            if is_at_once {
+                return self.issue(&row, successor, now);
+            }
+            return self.hand_out(change, row, successor, now).await;
         }
-        drop(change);
-        self.end_for_reuse(&context, &row, &person).await?;
+        self.end_for_reuse(change, &row, &person).await?;
         Err(Error::new(Code::RefreshReuse, Code::RefreshReuse.meaning()))
     }
 
@@ -75,17 +79,27 @@ impl Sessions {
         now: Timestamp,
     ) -> Result<IssuedTokens> {
         let successor = self.successors(token).next().expect("there is a current pepper");
-        let generation = row.generation + 1;
-        let refreshed_at = now.max(row.refreshed_at);
-        insert_refresh(change.tx(), &successor, row.id, generation).await?;
-        let rotate = sql(statements::ROTATE).bind(row.id).bind(generation).bind(refreshed_at).bind(false);
+        let row = SessionRow { generation: row.generation + 1, ..row };
+        insert_refresh(change.tx(), &successor, row.id, row.generation).await?;
+        self.hand_out(change, row, successor, now).await
+    }
+
+    /// Writes down that the tokens of the row's generation are handed out now, and unused so far.
+    async fn hand_out(
+        &self,
+        mut change: Change<'_>,
+        row: SessionRow,
+        refresh: String,
+        now: Timestamp,
+    ) -> Result<IssuedTokens> {
+        let row = SessionRow { refreshed_at: now.max(row.refreshed_at), ..row };
+        let rotate = sql(statements::ROTATE).bind(row.id).bind(row.generation).bind(row.refreshed_at).bind(false);
         rotate.execute(change.tx()).await?;
-        let row = SessionRow { generation, refreshed_at, ..row };
-        let issued = self.issue(&row, successor, now)?;
+        let issued = self.issue(&row, refresh, now)?;
         // What is remembered of the session knows the earlier generation.
         change.touch(crate::announce::Subject::Person(row.person_id));
         let event = Event::new(EventType::Security, "token_refreshed", "session", row.id);
-        change.commit(event.details(json!({ "generation": generation }))).await?;
+        change.commit(event.details(json!({ "generation": row.generation }))).await?;
         Ok(issued)
     }
 
@@ -97,17 +111,15 @@ impl Sessions {
         self.vault.macs(PURPOSE, token.as_bytes()).map(|secret| vault::token_of(PREFIX, &secret))
     }
 
-    async fn end_for_reuse(&self, context: &Context, row: &SessionRow, person: &PersonRow) -> Result<()> {
-        let mut change = Change::begin(&self.ground, context).await?;
+    /// In the change that found it, so that of several at the same time one is told.
+    async fn end_for_reuse(&self, mut change: Change<'_>, row: &SessionRow, person: &PersonRow) -> Result<()> {
         self.end_within(&mut change, row.id, row.person_id, "refresh_reuse").await?;
         let event = Event::new(EventType::Security, "refresh_reuse", "session", row.id).named(&person.email);
+        let text = "A refresh token of one of your sessions was used twice. Somebody may have had a copy of it, so the session \
+                    was ended. Sign in again; if this was not you, change your password.";
+        self.outbox.put(&mut change, &person.email, "A session was ended", text).await?;
         change.commit(event.failed("a refresh token was used a second time")).await?;
-        self.mailer.send(
-            &person.email,
-            "A session was ended",
-            "A refresh token of one of your sessions was used twice. Somebody may have had a copy of it, so the session was \
-             ended. Sign in again; if this was not you, change your password.",
-        );
+        self.outbox.wake();
         Ok(())
     }
 

@@ -3,6 +3,9 @@
 pub const PERSON_BY_EMAIL: &str = "SELECT id, email, name, password_hash, disabled_at FROM person WHERE email = $1";
 pub const PERSON_BY_ID: &str = "SELECT id, email, name, password_hash, disabled_at FROM person WHERE id = $1";
 pub const SET_PASSWORD: &str = "UPDATE person SET password_hash = $2, updated_at = $3 WHERE id = $1";
+/// A write that changes nothing holds the row on either database.
+pub const HOLD_PERSON: &str = "UPDATE person SET updated_at = updated_at
+    WHERE id = $1 AND disabled_at IS NULL AND password_hash IS NOT DISTINCT FROM $2";
 pub const SET_HASH: &str = "UPDATE person SET password_hash = $2 WHERE id = $1 AND password_hash = $3";
 pub const ROLES: &str = "SELECT b.organization_id, b.role, o.second_factor_required
     FROM role_binding b LEFT JOIN organization o ON o.id = b.organization_id
@@ -21,6 +24,7 @@ pub const INSERT_PENDING: &str =
 /// Counts the try in the same step.
 pub const TRY_PENDING: &str = "UPDATE pending_login SET tries = tries + 1
     WHERE digest = $1 AND client = $2 AND expires_at > $3 AND tries < $4 RETURNING person_id AS value";
+pub const END_PENDING_OF: &str = "DELETE FROM pending_login WHERE person_id = $1";
 /// Without counting a try.
 pub const FIND_PENDING: &str = "SELECT person_id AS value FROM pending_login
     WHERE digest = $1 AND client = $2 AND expires_at > $3 AND tries < $4";
@@ -30,7 +34,7 @@ pub const SWEEP_PENDING: &str = "DELETE FROM pending_login WHERE expires_at < $1
 pub const INSERT_SESSION: &str =
     "INSERT INTO session (id, person_id, browser, ip_address, user_agent, created_at, last_seen_at,
       expires_at, authenticated_at, password_at, factor_at, factor, generation, refreshed_at, confirmed)
-    VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $6, $8, $9, $10, 1, $6, $11)";
+    VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9, $10, $11, 1, $6, $12)";
 pub const INSERT_REFRESH: &str = "INSERT INTO refresh_token (digest, session_id, generation) VALUES ($1, $2, $3)";
 pub const FIND_REFRESH: &str = "SELECT session_id, generation FROM refresh_token WHERE digest = $1";
 pub const DIGEST_OF_GENERATION: &str =
@@ -43,7 +47,7 @@ pub const ROTATE: &str =
 pub const CONFIRM: &str = "UPDATE session SET confirmed = $3 WHERE id = $1 AND generation = $2";
 pub const SEEN: &str = "UPDATE session SET last_seen_at = $2 WHERE id = $1 AND last_seen_at < $2";
 /// What was not shown stays as it was.
-pub const STEP_UP: &str = "UPDATE session SET authenticated_at = COALESCE($2, authenticated_at),
+pub const NOTE_SHOWN: &str = "UPDATE session SET authenticated_at = COALESCE($2, authenticated_at),
       password_at = COALESCE($2, password_at), factor_at = COALESCE($3, factor_at), factor = COALESCE($4, factor)
     WHERE id = $1";
 pub const END_SESSION: &str = "UPDATE session SET ended_at = $2, end_reason = $3 WHERE id = $1 AND ended_at IS NULL";
@@ -92,3 +96,12 @@ pub const FIND_RESET: &str =
 pub const USE_RESET: &str =
     "UPDATE password_reset SET used_at = $2 WHERE digest = $1 AND used_at IS NULL AND expires_at > $2";
 pub const SWEEP_RESETS: &str = "DELETE FROM password_reset WHERE expires_at < $1";
+
+pub const PUT_MAIL: &str =
+    "INSERT INTO mail_outbox (id, sealed, attempts, due_at, created_at) VALUES ($1, $2, 0, $3, $3)";
+pub const DUE_MAIL: &str =
+    "SELECT id, sealed, attempts FROM mail_outbox WHERE due_at <= $1 ORDER BY due_at, id LIMIT 1";
+/// Of two nodes that find it due, one takes it.
+pub const TAKE_MAIL: &str = "UPDATE mail_outbox SET attempts = attempts + 1, due_at = $3
+    WHERE id = $1 AND due_at <= $2 RETURNING id, sealed, attempts";
+pub const FORGET_MAIL: &str = "DELETE FROM mail_outbox WHERE id = $1";

@@ -60,7 +60,7 @@ struct SigningKey {
     id: Id<id::SigningKey>,
     /// `{"alg":"EdDSA",…}` in base64url, as every token of this key begins.
     header: String,
-    pair: Option<Ed25519KeyPair>,
+    pair: Ed25519KeyPair,
     public_key: Vec<u8>,
     active_at: Timestamp,
     retires_at: Timestamp,
@@ -105,6 +105,7 @@ impl Tokens {
         let mut tx = self.ground.db.begin().await?;
         sql(statements::SWEEP_SIGNING_KEYS).bind(now.plus_seconds(-2 * self.access_seconds)).execute(&mut tx).await?;
         let mut keys: Vec<KeyRow> = sql(statements::SIGNING_KEYS).all(&mut tx).await?;
+        keys.retain(|key| self.pair_of(key).is_some());
         // The next key is published a quarter of a period before it signs.
         let needed_until = now.plus_seconds(self.key_days * 86_400 / 4);
         while keys.last().is_none_or(|last| last.retires_at <= needed_until) {
@@ -135,16 +136,22 @@ impl Tokens {
 
     async fn reread(&self) -> Result<()> {
         let rows: Vec<KeyRow> = sql(statements::SIGNING_KEYS).all(&self.ground.db).await?;
-        let keys = rows.into_iter().map(|row| {
-            let seed = self.vault.open(PURPOSE, &row.sealed);
-            let pair = seed.and_then(|seed| Ed25519KeyPair::from_seed_and_public_key(&seed, &row.public_key).ok());
+        let keys = rows.into_iter().filter_map(|row| {
+            let pair = self.pair_of(&row)?;
             let header = json!({ "alg": "EdDSA", "typ": "at+jwt", "kid": row.id });
             let header = BASE64.encode(header.to_string());
             let KeyRow { id, public_key, active_at, retires_at, .. } = row;
-            SigningKey { id, header, pair, public_key, active_at, retires_at }
+            Some(SigningKey { id, header, pair, public_key, active_at, retires_at })
         });
         *self.keys.write().expect("no one panics while writing keys") = Arc::new(keys.collect());
         Ok(())
+    }
+
+    /// The pair of a stored key. One that cannot be opened, or whose halves do not fit, is none of ours: it signs nothing
+    /// and verifies nothing, so that whoever can only write into the database makes no tokens.
+    fn pair_of(&self, row: &KeyRow) -> Option<Ed25519KeyPair> {
+        let seed = self.vault.open(PURPOSE, &row.sealed)?;
+        Ed25519KeyPair::from_seed_and_public_key(&seed, &row.public_key).ok()
     }
 
     fn keys(&self) -> Arc<Vec<SigningKey>> {
@@ -155,10 +162,7 @@ impl Tokens {
     pub(super) fn sign(&self, claims: &Claims, now: Timestamp) -> Result<String> {
         let keys = self.keys();
         // A clock that was set back finds no key of its time: the oldest one signs then.
-        let of_now = keys.iter().rev().filter(|key| key.pair.is_some()).find(|key| key.active_at <= now);
-        let key = of_now.or_else(|| keys.iter().find(|key| key.pair.is_some()));
-        let signs = key.and_then(|key| Some((key, key.pair.as_ref()?)));
-        let Some((key, pair)) = signs else {
+        let Some(key) = keys.iter().rev().find(|key| key.active_at <= now).or(keys.first()) else {
             return Err(Error::new(
                 keyward_core::problem::Code::NotReady,
                 "No signing key can be opened; is a pepper missing?",
@@ -166,7 +170,7 @@ impl Tokens {
         };
         let payload = BASE64.encode(serde_json::to_vec(claims).expect("claims can be written as JSON"));
         let message = format!("{}.{payload}", key.header);
-        let signature = BASE64.encode(pair.sign(message.as_bytes()));
+        let signature = BASE64.encode(key.pair.sign(message.as_bytes()));
         Ok(format!("{message}.{signature}"))
     }
 

@@ -62,6 +62,11 @@ impl Sessions {
 
     /// Confirms the authenticator with its first code; answers new backup codes.
     pub async fn confirm(&self, context: &Context, present: &Present, code: &str) -> Result<Vec<String>> {
+        let confirmed = self.try_confirming(context, present, code).await;
+        self.note_unproven(context, present, ("totp_enabled", "totp"), confirmed).await
+    }
+
+    async fn try_confirming(&self, context: &Context, present: &Present, code: &str) -> Result<Vec<String>> {
         self.count_code(&present.person.to_string()).await?;
         let mut change = Change::begin(&self.ground, context).await?;
         let row: Option<TotpRow> = sql(statements::FIND_TOTP).bind(present.person).optional(change.tx()).await?;

@@ -47,12 +47,16 @@ impl Sessions {
             None => false,
         };
         let factors = self.factors(person.id).await?;
-        if factors.is_any() && !is_trusted && !vouched.has_factor {
-            return self.await_factor(client, &person, factors.methods(self.relying_party.is_some())).await;
-        }
         let context = as_person(context, &person);
         let mut change = Change::begin(&self.ground, &context).await?;
-        let shown = Shown { password: true, factor: vouched.has_factor.then_some(METHOD) };
+        self.hold(&mut change, &person).await.map_err(|refused| match refused.code {
+            Code::InvalidCredentials => Error::new(Code::ProviderRefused, "the account was changed meanwhile"),
+            _ => refused,
+        })?;
+        if factors.is_any() && !is_trusted && !vouched.has_factor {
+            return self.await_factor(change, client, &person, &factors).await;
+        }
+        let shown = Shown::now(change.now(), true, vouched.has_factor.then_some(METHOD));
         let issued = self.open_session(&mut change, person.id, client, shown).await?;
         let event = Event::new(EventType::Security, "login", "session", issued.session).named(&person.email);
         change.commit(event.details(json!({ "method": METHOD, "issuer": vouched.issuer }))).await?;
@@ -61,6 +65,6 @@ impl Sessions {
 
     /// One event for each sign-in by a provider that came to nothing; `account` is what the provider calls the visitor.
     pub(crate) async fn note_refused(&self, context: &Context, account: &str, why: &str) {
-        self.note_failure(context, Attempt { account, method: METHOD }, None, why).await;
+        self.note_failure(context, Attempt { method: METHOD, vouched_account: Some(account) }, None, why).await;
     }
 }

@@ -2,9 +2,10 @@
 
 use axum::Json as Answer;
 use axum::extract::State;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use keyward::limits::callers::Call::Authentication;
+use keyward::sessions::Client;
 use keyward::sessions::passkeys::Credential;
 use keyward_core::id::{self, Id};
 use keyward_core::secret::Secret;
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::proof::Shown;
-use super::session_of;
+use super::{TokensView, issued, session_of};
 use crate::api::caller::Caller;
 use crate::api::json::Json;
 use crate::api::route::{Access::Person, Route, get, post};
@@ -31,9 +32,9 @@ pub fn routes() -> Vec<Route> {
         get("/v1/auth/backup-codes", Person, "How many backup codes are left", left).answers::<CodesLeft>(200),
         post("/v1/auth/backup-codes", Person, "Ten new backup codes; the old ones end", renew)
             .answers::<BackupCodes>(200),
-        post("/v1/auth/step-up", Person, "Prove identity anew within this session", step_up)
+        post("/v1/auth/step-up", Person, "Prove identity anew; the session goes on with new tokens", step_up)
             .takes::<StepUpBody>()
-            .answers_nothing()
+            .answers::<TokensView>(200)
             .limited(Authentication),
     ]
 }
@@ -120,7 +121,7 @@ async fn step_up(
     State(app): State<SharedApp>,
     caller: Caller,
     Json(body): Json<StepUpBody>,
-) -> Result<StatusCode, Problem> {
+) -> Result<Response, Problem> {
     let StepUpBody { password, method, code, challenge_id, credential } = body;
     let shows_factor = method.is_some() || code.is_some() || challenge_id.is_some() || credential.is_some();
     if password.is_none() && !shows_factor {
@@ -129,7 +130,10 @@ async fn step_up(
     let password = password.map(Secret::new);
     let shown = Shown { method: method.as_deref().unwrap_or("totp"), code, challenge_id, credential };
     let proof = if shows_factor { Some(shown.proof()?) } else { None };
+    let (present, context) = (session_of(&caller)?, &caller.context);
+    let ip = context.ip.map(|address| address.to_string());
+    let client = Client { ip, user_agent: context.user_agent.clone(), browser: present.browser };
     let sessions = &app.keyward.sessions;
-    sessions.step_up(&caller.context, session_of(&caller)?, password.as_ref(), proof.as_ref()).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let tokens = sessions.step_up(context, present, &client, password.as_ref(), proof.as_ref()).await?;
+    Ok(issued(&client, &tokens))
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::proof::Shown;
-use super::{SIGNS_IN, TokensView, Visitor, issued, session_of, signed_out};
+use super::{SIGNS_IN, TokensView, Visitor, issued, session_of, signed_out, to_its_end};
 use crate::api::caller::Caller;
 use crate::api::cookies;
 use crate::api::json::Json;
@@ -92,9 +92,10 @@ async fn log_in(
 ) -> Result<Response, Problem> {
     let device = cookies::read(&visitor.headers, cookies::DEVICE).map(str::to_owned);
     let credentials = Credentials { email: body.email, password: Secret::new(body.password), device };
-    let signed_in = app.keyward.sessions.log_in(&visitor.context, &visitor.client, &credentials).await?;
-    Ok(match signed_in {
-        SignedIn::Done(tokens) => issued(&visitor.client, &tokens),
+    let client = visitor.client.clone();
+    let trying = async move { app.keyward.sessions.log_in(&visitor.context, &visitor.client, &credentials).await };
+    Ok(match to_its_end(trying).await? {
+        SignedIn::Done(tokens) => issued(&client, &tokens),
         SignedIn::Pending { login_token, methods } => {
             let view = PendingView { second_factor_required: true, login_token: login_token.expose().clone(), methods };
             ([(header::CACHE_CONTROL, "no-store")], Answer(view)).into_response()
@@ -110,18 +111,21 @@ async fn second_factor(
     let SecondFactorBody { login_token, method, code, challenge_id, credential, trust_device } = body;
     let proof = Shown { method: &method, code, challenge_id, credential }.proof()?;
     let trust = trust_device && visitor.client.browser;
-    let cookie = cookies::read(&visitor.headers, cookies::LOGIN).filter(|_| visitor.client.browser);
-    let login_token = login_token.as_deref().or(cookie);
+    let cookie = cookies::read(&visitor.headers, cookies::LOGIN).filter(|_| visitor.client.browser).map(str::to_owned);
+    let (client, has_cookie) = (visitor.client.clone(), cookie.is_some());
+    let login_token = login_token.or(cookie);
     let login_token = login_token.ok_or_else(|| keyward::Error::field("/login_token", "is required"))?;
-    let sessions = &app.keyward.sessions;
-    let (tokens, device) =
-        sessions.log_in_with_factor(&visitor.context, &visitor.client, login_token, &proof, trust).await?;
-    let mut response = issued(&visitor.client, &tokens);
+    let trying = async move {
+        let sessions = &app.keyward.sessions;
+        sessions.log_in_with_factor(&visitor.context, &visitor.client, &login_token, &proof, trust).await
+    };
+    let (tokens, device) = to_its_end(trying).await?;
+    let mut response = issued(&client, &tokens);
     if let Some(device) = device {
         let cookie = cookies::set(cookies::DEVICE, device.expose(), DEVICE_SECONDS);
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
-    if cookie.is_some() {
+    if has_cookie {
         response.headers_mut().append(header::SET_COOKIE, cookies::clear(cookies::LOGIN));
     }
     Ok(response)

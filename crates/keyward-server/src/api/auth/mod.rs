@@ -106,6 +106,14 @@ pub fn keep(response: &mut Response, tokens: &IssuedTokens) {
     response.headers_mut().append(header::SET_COOKIE, refresh);
 }
 
+/// A try is counted and noted also when whoever made it does not wait for the answer (statement B-06).
+async fn to_its_end<T: Send + 'static>(
+    trying: impl Future<Output = keyward::Result<T>> + Send + 'static,
+) -> Result<T, Problem> {
+    let tried = tokio::spawn(trying).await.map_err(|_| Problem::plain(Code::Internal))?;
+    Ok(tried?)
+}
+
 /// Ends the cookies of a session.
 fn signed_out() -> Response {
     let mut response = http::StatusCode::NO_CONTENT.into_response();

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{SIGNS_IN, TokensView, Visitor, issued, session_of};
+use super::{SIGNS_IN, TokensView, Visitor, issued, session_of, to_its_end};
 use crate::api::caller::{Caller, Target};
 use crate::api::json::Json;
 use crate::api::page::List;
@@ -164,8 +164,10 @@ async fn log_in(
     Json(body): Json<PasskeyLoginBody>,
 ) -> Result<Response, Problem> {
     let assertion = Assertion { challenge: body.challenge_id, credential: body.credential };
-    let tokens = app.keyward.sessions.log_in_with_passkey(&visitor.context, &visitor.client, &assertion).await?;
-    Ok(issued(&visitor.client, &tokens))
+    let client = visitor.client.clone();
+    let trying =
+        async move { app.keyward.sessions.log_in_with_passkey(&visitor.context, &visitor.client, &assertion).await };
+    Ok(issued(&client, &to_its_end(trying).await?))
 }
 
 async fn begin_second_factor(

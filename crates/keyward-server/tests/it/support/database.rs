@@ -3,17 +3,13 @@
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, SqlSafeStr};
 
-use super::Node;
+use super::{Node, Place};
 
-impl Node {
+impl Place {
     /// The one number that a statement answers, in a column `value`.
     pub async fn tell(&self, statement: &str) -> i64 {
-        if statement.contains("audit_event") {
-            // Events wait for their number before they stand in the book.
-            self.app.keyward.audit.sequence().await.expect("they are numbered");
-        }
         let statement = AssertSqlSafe(statement.to_owned());
-        match self.place.database_url() {
+        match self.database_url() {
             Some(url) => {
                 let mut connection = PgConnection::connect(url).await.expect("PostgreSQL answers");
                 sqlx::query_scalar(statement).fetch_one(&mut connection).await.expect("a number")
@@ -23,6 +19,21 @@ impl Node {
                 sqlx::query_scalar(statement).fetch_one(&mut connection).await.expect("a number")
             }
         }
+    }
+
+    fn file(&self) -> SqliteConnectOptions {
+        SqliteConnectOptions::new().filename(self.folder().join("keyward.db"))
+    }
+}
+
+impl Node {
+    /// The one number that a statement answers, in a column `value`.
+    pub async fn tell(&self, statement: &str) -> i64 {
+        if statement.contains("audit_event") {
+            // Events wait for their number before they stand in the book.
+            self.app.keyward.audit.sequence().await.expect("they are numbered");
+        }
+        self.place.tell(statement).await
     }
 
     /// Runs statements behind the node's back, as somebody who owns the database can: no trigger keeps them from it.
@@ -84,6 +95,6 @@ impl Node {
     }
 
     fn file(&self) -> SqliteConnectOptions {
-        SqliteConnectOptions::new().filename(self.place.folder().join("keyward.db"))
+        self.place.file()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 
 use serde_json::Value;
 
@@ -52,6 +52,11 @@ impl Process {
         let line = line.expect("it says where it runs");
         let url = line.split_whitespace().find(|word| word.starts_with("http")).expect("an address").to_owned();
         Self { child, url }
+    }
+
+    /// What it logs, when that goes into a pipe. Read it: a full pipe holds the server up.
+    pub fn log(&mut self) -> ChildStderr {
+        self.child.stderr.take().expect("a pipe")
     }
 
     /// As a crash does: no time for anything.

@@ -25,8 +25,8 @@ impl Sessions {
         if let Err(refused) = &signed_in
             && matches!(refused.code, Code::InvalidPasskey | Code::RateLimited)
         {
-            let account = owner.as_ref().map_or("", |person| &person.email);
-            self.note_failure(context, Attempt { account, method: "passkey" }, owner.as_ref(), &refused.detail).await;
+            let attempt = Attempt { method: "passkey", vouched_account: None };
+            self.note_failure(context, attempt, owner.as_ref(), &refused.detail).await;
         }
         signed_in
     }
@@ -49,10 +49,11 @@ impl Sessions {
         self.count_code(&person.id.to_string()).await?;
         let context = as_person(context, person);
         let (mut change, told) = self.prove_by_passkey(&context, person, &assertion.credential, asked).await?;
-        if person.disabled_at.is_some() {
-            return Err(unknown());
-        }
-        let shown = Shown { password: false, factor: Some("passkey") };
+        self.hold(&mut change, person).await.map_err(|refused| match refused.code {
+            Code::InvalidCredentials => unknown(),
+            _ => refused,
+        })?;
+        let shown = Shown::now(change.now(), false, Some("passkey"));
         let issued = self.open_session(&mut change, person.id, client, shown).await?;
         change.commit(signed_in(&issued, person, told)).await?;
         self.forget_codes(&person.id.to_string()).await?;

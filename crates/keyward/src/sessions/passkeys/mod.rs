@@ -121,13 +121,14 @@ impl Sessions {
         sql(statements::DELETE).bind(passkey).bind(present.person).execute(change.tx()).await?;
         end_what_stood_in(change.tx(), present.person).await?;
         change.touch(Subject::Person(present.person));
-        let event = Event::new(EventType::Security, "passkey_removed", "passkey", passkey);
-        change.commit(event.named(&row.name)).await?;
         let text = format!(
             "The passkey {:?} of your account was removed. If this was not you, change your password.",
             row.name
         );
-        self.mailer.send(&present.email, "A passkey was removed", &text);
+        self.outbox.put(&mut change, &present.email, "A passkey was removed", &text).await?;
+        let event = Event::new(EventType::Security, "passkey_removed", "passkey", passkey);
+        change.commit(event.named(&row.name)).await?;
+        self.outbox.wake();
         Ok(())
     }
 }

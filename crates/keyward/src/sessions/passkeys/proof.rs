@@ -62,12 +62,15 @@ impl Sessions {
         let event = Event::new(EventType::Security, "passkey_copy_suspected", "passkey", passkey).named(name);
         let event = event.failed(refused(&WebauthnError::CredentialPossibleCompromise).detail);
         let actor = Actor { kind: ActorKind::External, id: "authenticator".to_owned(), name: None };
-        self.audit.note(&Context { actor, ..context.clone() }, event).await?;
+        let context = Context { actor, ..context.clone() };
+        let mut change = Change::begin(&self.ground, &context).await?;
         let text = format!(
             "The passkey {name:?} of your account was refused: it has been used more often elsewhere, so somebody may have a \
              copy of it. Remove it, unless you know better, and register a new one."
         );
-        self.mailer.send(&person.email, "A passkey may have been copied", &text);
+        self.outbox.put(&mut change, &person.email, "A passkey may have been copied", &text).await?;
+        change.commit(event).await?;
+        self.outbox.wake();
         Ok(())
     }
 }

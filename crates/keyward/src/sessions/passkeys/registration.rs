@@ -63,9 +63,6 @@ impl Sessions {
         };
         let row = self.keep(context, present, name, passkey).await?;
         self.forget_codes(&subject).await?;
-        let text =
-            format!("The passkey {name:?} was added to your account. If this was not you, change your password.");
-        self.mailer.send(&present.email, "A passkey was added", &text);
         Ok(row)
     }
 
@@ -91,7 +88,11 @@ impl Sessions {
         // The authenticator has just verified whom it belongs to.
         note_shown(&mut change, present.session, false, Some("passkey")).await?;
         change.touch(Subject::Person(present.person));
+        let text =
+            format!("The passkey {name:?} was added to your account. If this was not you, change your password.");
+        self.outbox.put(&mut change, &present.email, "A passkey was added", &text).await?;
         change.commit(Event::new(EventType::Security, "passkey_registered", "passkey", id).named(name)).await?;
+        self.outbox.wake();
         Ok(PasskeyRow { id, name: name.to_owned(), created_at: now, last_used_at: None })
     }
 }
