@@ -31,3 +31,4 @@ pub mod verify;
 
 pub use error::{Error, Result};
 pub use platform::Keyward;
+pub use verify::Familiar;

@@ -14,6 +14,7 @@ mod hostile;
 mod imports;
 mod jobs;
 mod keys;
+mod lane;
 mod leaks;
 mod limits;
 mod metering;
