@@ -30,6 +30,7 @@ use crate::metrics::Metrics;
 use crate::usage::meter::Meter;
 use country::Countries;
 pub use familiar::Familiar;
+pub(crate) use journal::Haste;
 use journal::Journal;
 use load::Tenants;
 
