@@ -10,6 +10,7 @@ use keyward_core::network::{AddressRules, parse_block};
 use crate::connections::Connections;
 use crate::fixed_headers;
 use crate::gateway::partner::PartnerKeys;
+use crate::hot::fields::{Fields, text};
 
 const FORWARDED_FOR: http::HeaderName = http::HeaderName::from_static("x-forwarded-for");
 
@@ -54,14 +55,14 @@ impl App {
     }
 
     /// The client's address: the peer, or what trusted proxies say, counted from the right of X-Forwarded-For.
-    pub fn client_address(&self, peer: IpAddr, headers: &http::HeaderMap) -> IpAddr {
+    pub fn client_address(&self, peer: IpAddr, fields: &impl Fields) -> IpAddr {
         let peer = peer.to_canonical();
-        if !headers.contains_key(FORWARDED_FOR) || !self.is_trusted(peer) {
+        if !self.is_trusted(peer) {
             return peer;
         }
-        let lines: Vec<&str> = headers.get_all(FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok()).collect();
+        let lines = fields.every(&FORWARDED_FOR);
         let mut client = peer;
-        for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
+        for hop in lines.into_iter().rev().filter_map(text).flat_map(|line| line.rsplit(',')) {
             // What stands left of an unreadable hop cannot be believed.
             let Ok(address) = hop.trim().parse::<IpAddr>() else { break };
             client = address.to_canonical();

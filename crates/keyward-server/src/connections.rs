@@ -12,6 +12,7 @@ use hyper::rt::{Read, Write};
 use hyper::server::conn::http1::UpgradeableConnection;
 use hyper::service::Service;
 use tokio::sync::watch;
+use tokio::time::{Instant, Interval, interval_at};
 
 use crate::serve::Body;
 
@@ -113,21 +114,43 @@ impl Activity {
     }
 }
 
-/// Runs a connection to its end, or to that of its present request when the node stops. Closes one that for a whole
-/// `timeout` brings no complete head of a request.
-pub async fn keep<I, S>(
-    mut open: Open<'_>,
-    connection: UpgradeableConnection<I, S>,
+/// How long a connection is borne with that brings nothing.
+pub struct Patience {
     activity: Arc<Activity>,
-    timeout: Duration,
-) where
+    timer: Interval,
+    seen: Option<u64>,
+}
+
+impl Patience {
+    pub fn new(timeout: Duration) -> Self {
+        Self { activity: Arc::default(), timer: interval_at(Instant::now() + timeout, timeout), seen: Some(0) }
+    }
+
+    pub fn activity(&self) -> Arc<Activity> {
+        self.activity.clone()
+    }
+
+    /// Returns when for a whole time no complete head of a request came and none was answered.
+    pub async fn lost(&mut self) {
+        loop {
+            self.timer.tick().await;
+            let now = self.activity.at_rest();
+            if now.is_some() && now == self.seen {
+                return;
+            }
+            self.seen = now;
+        }
+    }
+}
+
+/// Runs a connection to its end, or to that of its present request when the node stops, or to that of the patience with it.
+pub async fn keep<I, S>(mut open: Open<'_>, connection: UpgradeableConnection<I, S>, mut patience: Patience)
+where
     I: Read + Write + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
 {
     let mut stopping = false;
     let mut connection = std::pin::pin!(connection);
-    let mut timer = tokio::time::interval_at(tokio::time::Instant::now() + timeout, timeout);
-    let mut seen = Some(0);
     loop {
         tokio::select! {
             biased;
@@ -141,13 +164,7 @@ pub async fn keep<I, S>(
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
             }
-            _ = timer.tick() => {
-                let now = activity.at_rest();
-                if now.is_some() && now == seen {
-                    return;
-                }
-                seen = now;
-            }
+            () = patience.lost() => return,
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod console;
 pub mod fixed_headers;
 pub mod gateway;
 pub mod hot;
+pub mod lane;
 pub mod problem;
 pub mod serve;
 pub mod tls;

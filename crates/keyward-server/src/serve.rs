@@ -10,12 +10,14 @@ use anyhow::Context as _;
 use axum::Router;
 use bytes::Bytes;
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use keyward::Familiar;
 use keyward_core::id::{self, Id};
 use keyward_core::problem::Code;
 use keyward_core::time::Timestamp;
@@ -27,11 +29,12 @@ use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
 use crate::app::{App, SharedApp};
-use crate::connections::{Activity, Open, keep};
-use crate::fixed_headers::Asked;
+use crate::connections::{Open, Patience, keep};
+use crate::fixed_headers::Asked as Origin;
+use crate::hot::Asked;
 use crate::problem::Problem;
 use crate::tls::Tls;
-use crate::{api, console, fixed_headers, gateway, hot};
+use crate::{api, console, fixed_headers, gateway, hot, lane};
 
 /// The answer's body: small and whole from the hot routes, whatever the framework makes from the others.
 pub type Body = Either<Full<Bytes>, axum::body::Body>;
@@ -99,8 +102,12 @@ pub async fn serve(app: SharedApp, listeners: Listeners, stop: impl Future<Outpu
         let peer = Peer { address, trusted, is_https: listeners.tls.is_some() };
         match listeners.tls.as_ref().map(|tls| tls.acceptor.clone()) {
             None => drop(tokio::spawn(async move {
-                let open = app.connections.open_http();
-                attend(&app, router, peer, stream, open).await;
+                let mut open = app.connections.open_http();
+                let mut patience = patience(&app);
+                if let Some(begun) = lane::attend(&app, peer, stream, &mut open, &mut patience).await {
+                    // Boxed, so that a connection in the lane does not carry hyper with it.
+                    Box::pin(attend(&app, router, peer, begun, open, patience)).await;
+                }
             })),
             Some(acceptor) => drop(tokio::spawn(async move {
                 let mut open = app.connections.open_http();
@@ -108,7 +115,8 @@ pub async fn serve(app: SharedApp, listeners: Listeners, stop: impl Future<Outpu
                 // Boxed, so that a connection does not carry its handshake with it for its whole life.
                 let stream = Box::pin(shake_hands(acceptor, stream, time, &mut open)).await;
                 if let Some(stream) = stream {
-                    attend(&app, router, peer, stream, open).await;
+                    let patience = patience(&app);
+                    attend(&app, router, peer, stream, open, patience).await;
                 }
             })),
         }
@@ -123,14 +131,17 @@ pub async fn serve(app: SharedApp, listeners: Listeners, stop: impl Future<Outpu
     Ok(())
 }
 
+/// How long a connection may bring nothing.
+fn patience(app: &App) -> Patience {
+    Patience::new(Duration::from_secs(app.keyward.settings.server.read_timeout_seconds))
+}
+
 /// Runs a connection to its end.
-async fn attend<I>(app: &SharedApp, router: Router, peer: Peer, stream: I, open: Open<'_>)
+async fn attend<I>(app: &SharedApp, router: Router, peer: Peer, stream: I, open: Open<'_>, patience: Patience)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let activity = Arc::new(Activity::default());
-    let noted = activity.clone();
-    let timeout = Duration::from_secs(app.keyward.settings.server.read_timeout_seconds);
+    let noted = patience.activity();
     let service = service_fn(|request| {
         let (app, router, noted) = (app.clone(), router.clone(), noted.clone());
         async move {
@@ -141,7 +152,7 @@ where
         }
     });
     let connection = http1::Builder::new().max_buf_size(MAX_HEADERS).serve_connection(TokioIo::new(stream), service);
-    keep(open, connection.with_upgrades(), activity, timeout).await;
+    keep(open, connection.with_upgrades(), patience).await;
 }
 
 /// The stream within the TLS connection; `None` when the client does not bring it off in `time`, speaks no TLS, or the node
@@ -188,9 +199,16 @@ async fn answer(
     let mut response = match (too_large(&request), request.uri().path()) {
         (Some(code), _) => hot::refuse(&app, &Problem::plain(code), id_text.as_str()),
         (None, hot::VERIFY_PATH) if request.method() == http::Method::POST => {
-            hot::verify::answer(&app, peer, request, id_text.as_str()).await
+            let (parts, body) = request.into_parts();
+            let asked = asked(peer, &parts, id_text.as_str());
+            let (body, told) = (hot::verify::body_of(&app, body), Vec::with_capacity(640));
+            hot::verify::answer(&app, &asked, &mut Familiar::default(), body, told).await.into_response(&app)
         }
-        (None, hot::FORWARD_AUTH_PATH) => gateway::forward_auth::answer(&app, peer, request, id_text.as_str()).await,
+        (None, hot::FORWARD_AUTH_PATH) => {
+            let (parts, _) = request.into_parts();
+            let asked = asked(peer, &parts, id_text.as_str());
+            gateway::forward_auth::answer(&app, &asked, &mut Familiar::default()).await.into_response(&app)
+        }
         (None, _) => {
             request.extensions_mut().insert(peer);
             request.extensions_mut().insert(request_id);
@@ -198,14 +216,24 @@ async fn answer(
             Box::pin(route(&app, router, request, id_text.as_str(), is_behind_proxy)).await
         }
     };
-    fixed_headers::add(&app, peer.is_https, &mut response);
+    seal(&app, peer, &mut response, id_text.as_str());
+    Ok(response)
+}
+
+/// A request for a hot route that hyper has read.
+fn asked<'a>(peer: Peer, parts: &'a Parts, request_id: &'a str) -> Asked<'a, HeaderMap> {
+    Asked { peer, method: &parts.method, query: parts.uri.query(), fields: &parts.headers, request_id }
+}
+
+/// Puts on an answer what stands on each.
+pub fn seal(app: &App, peer: Peer, response: &mut Response<Body>, request_id: &str) {
+    fixed_headers::add(app, peer.is_https, response);
     if matches!(response.status().as_u16(), 408 | 413 | 414 | 431) {
         // What is left of the request is not read: no other request must come behind it on this connection.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    let id = HeaderValue::from_str(id_text.as_str()).expect("an identifier is a header value");
+    let id = HeaderValue::from_str(request_id).expect("an identifier is a header value");
     response.headers_mut().insert(hot::REQUEST_ID, id);
-    Ok(response)
 }
 
 /// How the request's head is beyond its limits, if it is; the reader below us bounds it only roughly.
@@ -227,7 +255,7 @@ async fn route(
     request_id: &str,
     is_behind_proxy: bool,
 ) -> Response<Body> {
-    let asked = Asked::of(request.headers(), is_behind_proxy);
+    let asked = Origin::of(request.headers(), is_behind_proxy);
     if let Some(answer) = fixed_headers::preflight(app, request.method(), request.headers()) {
         let mut answer = answer.map(|()| Either::Left(Full::default()));
         fixed_headers::add_for(app, &asked, &mut answer);
@@ -247,6 +275,6 @@ async fn route(
 }
 
 /// From the thread's own generator: a request id needs to be unique, not secret.
-fn new_request_id(now: Timestamp) -> Id<id::Request> {
+pub fn new_request_id(now: Timestamp) -> Id<id::Request> {
     Id::new(now, rand::random())
 }

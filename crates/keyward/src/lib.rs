@@ -32,3 +32,4 @@ pub mod verify;
 
 pub use error::{Error, Result};
 pub use platform::Keyward;
+pub use verify::Familiar;

@@ -33,7 +33,7 @@ use crate::sessions::{Parts, Sessions};
 use crate::sinks::Sinks;
 use crate::tasks::{self, Tasks, Work};
 use crate::usage::Usage;
-use crate::verify::{Counting, Verifier};
+use crate::verify::{Counting, Haste, Verifier};
 
 /// One node of Keyward.
 pub struct Keyward {
@@ -168,7 +168,7 @@ impl Keyward {
 
     /// Writes what is held in memory: the use of quotas, warnings, last uses. What the database does not take is kept.
     pub async fn flush(&self) -> Result<()> {
-        let outcomes = [tasks::flush(&self.limits, &self.verifier).await, self.usage.flush().await];
+        let outcomes = [tasks::flush(&self.limits, &self.verifier, Haste::Yes).await, self.usage.flush().await];
         outcomes.into_iter().collect()
     }
 

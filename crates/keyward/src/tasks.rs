@@ -21,7 +21,7 @@ use crate::reservations::Reservations;
 use crate::sessions::Sessions;
 use crate::sinks::Sinks;
 use crate::usage::Usage;
-use crate::verify::Verifier;
+use crate::verify::{Haste, Verifier};
 
 /// How often the queue is looked at without a nudge: for schedules, and for jobs of other nodes.
 const LOOK_FOR_JOBS_EVERY: Duration = Duration::from_secs(2);
@@ -99,8 +99,8 @@ impl Tasks {
 
 /// Writes what is held in memory: the use of quotas, warnings, last uses. Every part is tried, whatever becomes of the
 /// others; the first error is answered.
-pub(crate) async fn flush(limits: &Limits, verifier: &Verifier) -> Result<()> {
-    let outcomes = [limits.save().await, limits.tell().await, verifier.flush().await];
+pub(crate) async fn flush(limits: &Limits, verifier: &Verifier, haste: Haste) -> Result<()> {
+    let outcomes = [limits.save().await, limits.tell().await, verifier.flush(haste).await];
     outcomes.into_iter().collect()
 }
 
@@ -120,12 +120,12 @@ async fn write(verifier: Arc<Verifier>, limits: Arc<Limits>, every: Duration, mu
             () = verifier.flush_wanted() => false,
             _ = stopped.changed() => true,
         };
-        let flushed = flush(&limits, &verifier).await;
+        let flushed = flush(&limits, &verifier, if last { Haste::Yes } else { Haste::No }).await;
         if let Err(error) = &flushed {
             tracing::warn!(%error, "not everything could be written; it is kept");
         }
         while last && flushed.is_ok() && verifier.has_unwritten().await {
-            if flush(&limits, &verifier).await.is_err() {
+            if flush(&limits, &verifier, Haste::Yes).await.is_err() {
                 return;
             }
         }

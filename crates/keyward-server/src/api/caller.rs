@@ -275,13 +275,13 @@ pub async fn note_refusal_beneath(
     app: &App,
     presented: Option<&str>,
     address: IpAddr,
-    parts: &Parts,
+    (method, path, headers): (&Method, &str, &HeaderMap),
     request_id: &str,
     problem: &Problem,
 ) {
     let Some(presented) = presented else { return };
-    if let Ok(caller) = caller_with(app, presented, address, &parts.headers, request_id.parse().ok()).await {
-        note_refusal(app, &caller, &parts.method, parts.uri.path(), Some(problem)).await;
+    if let Ok(caller) = caller_with(app, presented, address, headers, request_id.parse().ok()).await {
+        note_refusal(app, &caller, method, path, Some(problem)).await;
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::header;
 use keyward::Error;
 use keyward_core::problem::{Code, FieldFault};
 use serde::Deserialize;
@@ -12,6 +12,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, Visitor
 use serde_json::{Map, Value};
 
 use crate::app::SharedApp;
+use crate::hot::fields::Fields;
 use crate::problem::Problem;
 
 /// A JSON body of the given form.
@@ -94,8 +95,8 @@ fn is_length_limit(error: &axum::Error) -> bool {
 }
 
 /// Refuses a body that does not say that it is JSON.
-pub fn require_media_type(headers: &HeaderMap) -> Result<(), Problem> {
-    let media_type = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
+pub fn require_media_type(fields: &impl Fields) -> Result<(), Problem> {
+    let media_type = fields.first(&header::CONTENT_TYPE);
     let is_json = media_type.is_some_and(|bytes| {
         let end = bytes.iter().position(|byte| *byte == b';').unwrap_or(bytes.len());
         bytes[..end].trim_ascii().eq_ignore_ascii_case(b"application/json")

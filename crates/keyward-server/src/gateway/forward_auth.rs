@@ -2,10 +2,8 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use keyward::Familiar;
 use keyward_core::limit::MAX_COUNT;
 use keyward_core::problem::Code;
 use keyward_core::scope;
@@ -15,10 +13,11 @@ use serde_json::json;
 
 use crate::api::caller::note_refusal_beneath;
 use crate::app::App;
+use crate::hot::fields::Fields;
 use crate::hot::limits::{self, QUOTA_EXCEEDED};
-use crate::hot::{X_API_KEY, bearer, cannot_judge, reach_of_caller, refuse, whole};
+use crate::hot::{Asked, FORWARD_AUTH_PATH, Reply, X_API_KEY, bearer, cannot_judge, reach_of_caller, refuse, whole};
 use crate::problem::Problem;
-use crate::serve::{Body, Peer};
+use crate::serve::Body;
 
 const SERVICE_KEY: HeaderName = HeaderName::from_static("x-keyward-service-key");
 const KEY_ID: HeaderName = HeaderName::from_static("x-keyward-key-id");
@@ -34,44 +33,46 @@ static TARGETS: [HeaderName; 3] = [
 static METHODS: [HeaderName; 2] =
     [HeaderName::from_static("x-forwarded-method"), HeaderName::from_static("x-original-method")];
 
-pub async fn answer(app: &App, peer: Peer, request: Request<Incoming>, request_id: &str) -> Response<Body> {
-    let (parts, _) = request.into_parts();
-    match judge(app, peer, &parts).await {
-        Ok(verdict) if verdict.is_valid() => admit(app, &verdict),
-        Ok(verdict) => turn_away(app, &verdict, request_id),
+pub async fn answer<F: Fields>(app: &App, asked: &Asked<'_, F>, familiar: &mut Familiar) -> Reply {
+    match judge(app, asked, familiar).await {
+        Ok(verdict) if verdict.is_valid() => Reply::Admitted(verdict),
+        Ok(verdict) => Reply::Other(turn_away(app, &verdict, asked.request_id)),
         Err(problem) => {
             if problem.0.code == Code::Forbidden {
-                let (presented, address) = (text(&parts.headers, &SERVICE_KEY), peer.address.ip().to_canonical());
+                let presented = asked.fields.text(&SERVICE_KEY);
+                let address = asked.peer.address.ip().to_canonical();
+                let headers = asked.fields.to_map();
+                let call = (asked.method, FORWARD_AUTH_PATH, &headers);
                 // Boxed: what seldom happens is not carried by every call.
-                Box::pin(note_refusal_beneath(app, presented, address, &parts, request_id, &problem)).await;
+                Box::pin(note_refusal_beneath(app, presented, address, call, asked.request_id, &problem)).await;
             }
-            refuse(app, &problem, request_id)
+            Reply::Other(refuse(app, &problem, asked.request_id))
         }
     }
 }
 
-async fn judge(app: &App, peer: Peer, parts: &Parts) -> Result<Verdict, Problem> {
-    let headers = &parts.headers;
-    let address = app.client_address(peer.address.ip(), headers);
-    let reach = if peer.trusted && !headers.contains_key(SERVICE_KEY) {
+async fn judge<F: Fields>(app: &App, asked: &Asked<'_, F>, familiar: &mut Familiar) -> Result<Verdict, Problem> {
+    let (fields, peer) = (asked.fields, asked.peer.address.ip());
+    let address = app.client_address(peer, fields);
+    let reach = if asked.peer.trusted && fields.first(&SERVICE_KEY).is_none() {
         Reach::Instance
     } else {
-        reach_of_caller(app, text(headers, &SERVICE_KEY), peer.address.ip().to_canonical()).await?
+        reach_of_caller(app, fields.text(&SERVICE_KEY), peer.to_canonical(), familiar).await?
     };
-    let mut asked = Asked { scopes: Vec::new(), cost: 1 };
-    if let Some(query) = parts.uri.query() {
-        asked.read(query)?;
+    let mut wanted = Wanted { scopes: Vec::new(), cost: 1 };
+    if let Some(query) = asked.query {
+        wanted.read(query)?;
     }
-    let target = first(headers, &TARGETS);
-    let method = first(headers, &METHODS);
-    let Some(presented) = presented(app, headers, target) else {
+    let target = first(fields, &TARGETS);
+    let method = first(fields, &METHODS);
+    let Some(presented) = presented(app, fields, target) else {
         return Ok(Verdict::unknown(Outcome::NotFound, false));
     };
-    let scopes: Vec<&str> = asked.scopes.iter().map(AsRef::as_ref).collect();
+    let scopes: Vec<&str> = wanted.scopes.iter().map(AsRef::as_ref).collect();
     let asked = verdict::Request {
         reach,
         scopes: &scopes,
-        cost: asked.cost,
+        cost: wanted.cost,
         ip: Some(address),
         method,
         path: target.map(path_of),
@@ -81,12 +82,12 @@ async fn judge(app: &App, peer: Peer, parts: &Parts) -> Result<Verdict, Problem>
 }
 
 /// What the proxy asks for in the query of its own call.
-struct Asked<'a> {
+struct Wanted<'a> {
     scopes: Vec<Cow<'a, str>>,
     cost: u64,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> Wanted<'a> {
     fn read(&mut self, query: &'a str) -> Result<(), Problem> {
         let bad = |detail: &str| Problem::new(Code::MalformedRequest, detail);
         for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
@@ -106,12 +107,12 @@ impl<'a> Asked<'a> {
 }
 
 /// The key that the client sent through the proxy.
-fn presented<'a>(app: &App, headers: &'a HeaderMap, target: Option<&'a str>) -> Option<Cow<'a, str>> {
-    let from_headers = headers
-        .get(header::AUTHORIZATION)
+fn presented<'a>(app: &App, fields: &'a impl Fields, target: Option<&'a str>) -> Option<Cow<'a, str>> {
+    let from_headers = fields
+        .text(&header::AUTHORIZATION)
         .and_then(bearer)
-        .or_else(|| text(headers, &X_API_KEY))
-        .or_else(|| app.key_header.as_ref().and_then(|name| text(headers, name)));
+        .or_else(|| fields.text(&X_API_KEY))
+        .or_else(|| app.key_header.as_ref().and_then(|name| fields.text(name)));
     if from_headers.is_some() {
         return from_headers.map(Cow::Borrowed);
     }
@@ -121,12 +122,8 @@ fn presented<'a>(app: &App, headers: &'a HeaderMap, target: Option<&'a str>) -> 
     decode(value)
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
-}
-
-fn first<'a>(headers: &'a HeaderMap, names: &[HeaderName]) -> Option<&'a str> {
-    names.iter().find_map(|name| text(headers, name))
+fn first<'a>(fields: &'a impl Fields, names: &[HeaderName]) -> Option<&'a str> {
+    names.iter().find_map(|name| fields.text(name))
 }
 
 /// A proxy may send a whole URL; only the path counts.
@@ -157,17 +154,14 @@ fn decode(value: &str) -> Option<Cow<'_, str>> {
     String::from_utf8(bytes).ok().map(Cow::Owned)
 }
 
-fn admit(app: &App, verdict: &Verdict) -> Response<Body> {
-    let mut response = whole(StatusCode::NO_CONTENT, Bytes::new());
-    let Some(record) = &verdict.record else { return response };
-    let headers = response.headers_mut();
-    let value = |text: &str| HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""));
-    headers.insert(KEY_ID, value(record.key_id.text().as_str()));
-    headers.insert(ORGANIZATION_ID, value(record.tenant.id.text().as_str()));
-    headers.insert(SCOPES, value(record.scopes()));
-    headers.insert(ENVIRONMENT, value(record.environment()));
-    limits::put_fields(verdict, app.keyward.clock.now(), headers);
-    response
+/// What the proxy is told of a key that it may let through: hands each field to `put`.
+pub fn tell(app: &App, verdict: &Verdict, mut put: impl FnMut(HeaderName, &[u8])) {
+    let Some(record) = &verdict.record else { return };
+    put(KEY_ID, record.key_id.text().as_str().as_bytes());
+    put(ORGANIZATION_ID, record.tenant.id.text().as_str().as_bytes());
+    put(SCOPES, record.scopes().as_bytes());
+    put(ENVIRONMENT, record.environment().as_bytes());
+    limits::tell_fields(verdict, app.keyward.clock.now(), put);
 }
 
 /// 401, 403 or 429 with a problem whose `code` is the verdict's.

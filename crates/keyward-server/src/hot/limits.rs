@@ -50,15 +50,22 @@ pub fn write(verdict: &Verdict, now: Timestamp, out: &mut Vec<u8>) {
 
 /// Puts the two fields on an answer.
 pub fn put_fields(verdict: &Verdict, now: Timestamp, headers: &mut HeaderMap) {
+    tell_fields(verdict, now, |name, text| {
+        headers.insert(name, HeaderValue::from_bytes(text).expect("names and numbers are visible ASCII"));
+    });
+}
+
+/// Hands the two fields to `put`, if there are any.
+pub fn tell_fields(verdict: &Verdict, now: Timestamp, mut put: impl FnMut(HeaderName, &[u8])) {
     if !has_policies(verdict) {
         return;
     }
     let mut text = Vec::with_capacity(96);
     policies(verdict, "\"", &mut text);
-    headers.insert(POLICY, value(&text));
+    put(POLICY, &text);
     text.clear();
     states(verdict, now, "\"", &mut text);
-    headers.insert(STATE, value(&text));
+    put(STATE, &text);
 }
 
 /// The names of the policies that refused.
@@ -128,10 +135,6 @@ impl std::fmt::Display for Name<'_> {
 
 fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("memory takes every text");
-}
-
-fn value(text: &[u8]) -> HeaderValue {
-    HeaderValue::from_bytes(text).expect("names and numbers are visible ASCII")
 }
 
 #[cfg(test)]

@@ -3,32 +3,76 @@
 
 pub mod answer;
 pub mod body;
+pub mod fields;
 pub mod limits;
 pub mod verify;
 
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::{Either, Full};
+use keyward::Familiar;
 use keyward_core::access::Permission;
 use keyward_core::problem::Code;
-use keyward_core::verdict::Reach;
+use keyward_core::verdict::{Reach, Verdict};
 use keyward_core::verify::CannotJudge;
 
 use crate::app::App;
+use crate::gateway::forward_auth;
+use crate::hot::fields::Fields;
 use crate::problem::Problem;
-use crate::serve::Body;
+use crate::serve::{Body, Peer};
 
 pub const VERIFY_PATH: &str = "/v1/api-keys/verify";
 pub const FORWARD_AUTH_PATH: &str = "/v1/forward-auth";
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
+/// A request for one of the hot routes, but for its body.
+pub struct Asked<'a, F> {
+    pub peer: Peer,
+    pub method: &'a Method,
+    pub query: Option<&'a str>,
+    pub fields: &'a F,
+    pub request_id: &'a str,
+}
+
+/// What a hot route answers.
+pub enum Reply {
+    /// A verdict as JSON.
+    Told(Vec<u8>),
+    /// The proxy may let the request through.
+    Admitted(Verdict),
+    /// All else, which is seldom asked for in haste.
+    Other(Response<Body>),
+}
+
+impl Reply {
+    pub fn into_response(self, app: &App) -> Response<Body> {
+        match self {
+            Self::Told(body) => {
+                let mut response = whole(StatusCode::OK, body.into());
+                response.headers_mut().extend(verify::FIELDS);
+                response
+            }
+            Self::Admitted(verdict) => {
+                let mut response = whole(StatusCode::NO_CONTENT, Bytes::new());
+                let headers = response.headers_mut();
+                forward_auth::tell(app, &verdict, |name, value| {
+                    headers.insert(name, HeaderValue::from_bytes(value).unwrap_or(HeaderValue::from_static("")));
+                });
+                response
+            }
+            Self::Other(response) => response,
+        }
+    }
+}
+
 /// The credential of a request: `Authorization: Bearer` or `X-Api-Key`; two that differ are refused.
-pub fn credential(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
-    let bearer = headers.get(header::AUTHORIZATION).and_then(bearer);
-    let key = headers.get(X_API_KEY).and_then(|value| value.to_str().ok());
+pub fn credential<F: Fields>(fields: &F) -> Result<Option<&str>, Problem> {
+    let bearer = fields.text(&header::AUTHORIZATION).and_then(bearer);
+    let key = fields.text(&X_API_KEY);
     match (bearer, key) {
         (Some(one), Some(other)) if one != other => Err(Problem::plain(Code::AmbiguousCredentials)),
         (one, other) => Ok(one.or(other)),
@@ -36,16 +80,20 @@ pub fn credential(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
 }
 
 /// The token of `Bearer …` (RFC 6750); the scheme's case does not matter.
-pub fn bearer(value: &HeaderValue) -> Option<&str> {
-    let text = value.to_str().ok()?;
+pub fn bearer(text: &str) -> Option<&str> {
     let (scheme, token) = text.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// Whose keys the presented service key may verify.
-pub async fn reach_of_caller(app: &App, presented: Option<&str>, ip: IpAddr) -> Result<Reach, Problem> {
+pub async fn reach_of_caller(
+    app: &App,
+    presented: Option<&str>,
+    ip: IpAddr,
+    familiar: &mut Familiar,
+) -> Result<Reach, Problem> {
     let presented = presented.ok_or_else(|| Problem::plain(Code::Unauthenticated))?;
-    let record = app.keyward.verifier.identify(presented, Some(ip)).await.map_err(cannot_judge)?;
+    let record = app.keyward.verifier.identify_again(presented, Some(ip), familiar).await.map_err(cannot_judge)?;
     let grant = record
         .as_ref()
         .and_then(|record| record.grant.as_deref())

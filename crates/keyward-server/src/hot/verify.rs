@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, header};
 use hyper::body::Incoming;
+use keyward::Familiar;
 use keyward_core::limit::MAX_COUNT;
 use keyward_core::network::parse_address;
 use keyward_core::problem::Code;
@@ -15,12 +16,12 @@ use keyward_core::verify::Verify;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{answer, body, cannot_judge, credential, reach_of_caller, refuse, whole};
+use super::fields::Fields;
+use super::{Asked, Reply, VERIFY_PATH, answer, body, cannot_judge, credential, reach_of_caller, refuse};
 use crate::api::caller::note_refusal_beneath;
 use crate::api::json;
 use crate::app::App;
 use crate::problem::Problem;
-use crate::serve::{Body, Peer};
 
 /// Largest body of a verify call, in bytes.
 const MAX_BODY: usize = 64 * 1024;
@@ -66,42 +67,59 @@ pub struct LimitUseBody<'a> {
     pub cost: Option<u64>,
 }
 
-pub async fn answer(app: &App, peer: Peer, request: Request<Incoming>, request_id: &str) -> Response<Body> {
-    let (parts, body) = request.into_parts();
-    match judge(app, peer, &parts, body).await {
-        Ok(body) => {
-            let mut response = whole(StatusCode::OK, body.into());
-            let headers = response.headers_mut();
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            response
-        }
+/// What a verdict is told with.
+pub const FIELDS: [(HeaderName, HeaderValue); 2] = [
+    (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+];
+
+/// The body that hyper reads, once the caller is known.
+pub async fn body_of(app: &App, body: Incoming) -> Result<Bytes, Problem> {
+    let time = Duration::from_secs(app.keyward.settings.server.read_timeout_seconds);
+    body::read(body, MAX_BODY, time).await
+}
+
+/// Judges the key in `body`, which is not waited for before the caller is known; `out` is empty and takes the answer.
+pub async fn answer<F: Fields, B: AsRef<[u8]>>(
+    app: &App,
+    asked: &Asked<'_, F>,
+    familiar: &mut Familiar,
+    body: impl Future<Output = Result<B, Problem>>,
+    mut out: Vec<u8>,
+) -> Reply {
+    match judge(app, asked, familiar, body, &mut out).await {
+        Ok(()) => Reply::Told(out),
         Err(problem) => {
             if problem.0.code == Code::Forbidden {
-                let presented = credential(&parts.headers).ok().flatten();
-                let address = app.client_address(peer.address.ip(), &parts.headers);
+                let presented = credential(asked.fields).ok().flatten();
+                let address = app.client_address(asked.peer.address.ip(), asked.fields);
+                let headers = asked.fields.to_map();
+                let call = (asked.method, VERIFY_PATH, &headers);
                 // Boxed: what seldom happens is not carried by every call.
-                Box::pin(note_refusal_beneath(app, presented, address, &parts, request_id, &problem)).await;
+                Box::pin(note_refusal_beneath(app, presented, address, call, asked.request_id, &problem)).await;
             }
-            refuse(app, &problem, request_id)
+            Reply::Other(refuse(app, &problem, asked.request_id))
         }
     }
 }
 
-async fn judge(app: &App, peer: Peer, parts: &Parts, body: Incoming) -> Result<Vec<u8>, Problem> {
-    let address = app.client_address(peer.address.ip(), &parts.headers);
-    let reach = reach_of_caller(app, credential(&parts.headers)?, address).await?;
-    json::require_media_type(&parts.headers)?;
-    let time = Duration::from_secs(app.keyward.settings.server.read_timeout_seconds);
-    let bytes = body::read(body, MAX_BODY, time).await?;
-    let mut out = Vec::with_capacity(640);
-    let asked: VerifyBody<'_> = match serde_json::from_slice(&bytes) {
+async fn judge<F: Fields, B: AsRef<[u8]>>(
+    app: &App,
+    asked: &Asked<'_, F>,
+    familiar: &mut Familiar,
+    body: impl Future<Output = Result<B, Problem>>,
+    out: &mut Vec<u8>,
+) -> Result<(), Problem> {
+    let address = app.client_address(asked.peer.address.ip(), asked.fields);
+    let reach = reach_of_caller(app, credential(asked.fields)?, address, familiar).await?;
+    json::require_media_type(asked.fields)?;
+    let body = body.await?;
+    let asked: VerifyBody<'_> = match serde_json::from_slice(body.as_ref()) {
         Ok(asked) => asked,
         // Read again, slowly, to say what is wrong with it.
-        Err(_) => return Err(fault_of(&bytes)),
+        Err(_) => return Err(fault_of(body.as_ref())),
     };
-    verify(app, reach, &asked, &mut out).await?;
-    Ok(out)
+    verify(app, reach, &asked, out).await
 }
 
 #[cold]

@@ -15,6 +15,7 @@ mod hostile;
 mod imports;
 mod jobs;
 mod keys;
+mod lane;
 mod leaks;
 mod limits;
 mod mails;

@@ -16,8 +16,10 @@ use super::{Usage, sql as statements};
 use crate::db::{DbError, Json, Tx, row, sql};
 use crate::error::Result;
 
-/// Entries that are added in one transaction.
-const PART: usize = 500;
+/// Entries that are added at once.
+const FEW: usize = 500;
+/// Entries that are added in one transaction when there are many: so few that nobody notices the processor's absence.
+const PART: usize = 50;
 /// How long many counts wait for more.
 const PATIENCE_SECONDS: i64 = 60;
 /// Batches of which one transaction makes parts.
@@ -67,7 +69,7 @@ impl Usage {
     pub(crate) async fn fold_slowly(&self) -> Result<()> {
         let PendingRow { entry_count, oldest, part_count } = sql(statements::PENDING).one(&self.ground.db).await?;
         let due = self.ground.now().plus_seconds(-PATIENCE_SECONDS);
-        let is_due = entry_count <= PART as i64 || oldest.is_some_and(|oldest| oldest <= due);
+        let is_due = entry_count <= FEW as i64 || oldest.is_some_and(|oldest| oldest <= due);
         if part_count == 0 && (entry_count == 0 || !is_due) {
             return Ok(());
         }

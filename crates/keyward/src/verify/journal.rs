@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::ops::Bound;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use keyward_core::id::{self, Id};
 use keyward_core::key::{self, KeyDigest};
@@ -25,8 +26,12 @@ use crate::error::Result;
 const MAX_REFUSALS: usize = 500;
 /// Uses written in one statement, and in one flush. Of more, the next flush goes on: neighbours in the table are written
 /// together, and neither the processor nor the database is taken from others for long.
-const BATCH: usize = 500;
+const BATCH: usize = 50;
 const MAX_WRITTEN: usize = 4_000;
+/// After each statement, a flush on the timer rests for so many times the time that it took.
+const REST: u32 = 4;
+/// Longest such rest.
+const MAX_REST: Duration = Duration::from_millis(8);
 /// Digests replaced in one transaction.
 const MAX_REHASHES: usize = 1_000;
 /// Most uses that are held while the database does not take them.
@@ -47,6 +52,13 @@ struct Unwritten {
     newest: BTreeMap<Id<id::KeySecret>, Use>,
     /// Where the last flush has stopped.
     place: Option<Id<id::KeySecret>>,
+}
+
+/// Whether somebody waits for a flush.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Haste {
+    Yes,
+    No,
 }
 
 struct Use {
@@ -137,14 +149,14 @@ impl Verifier {
     }
 
     /// Writes what was noted; of very many last uses, some. What the database does not take is kept for the next time.
-    pub(crate) async fn flush(&self) -> Result<()> {
+    pub(crate) async fn flush(&self, haste: Haste) -> Result<()> {
         self.log_refusals();
         if self.imports_changed.swap(false, std::sync::atomic::Ordering::AcqRel) {
             self.read_import_prefixes().await?;
         }
         self.metrics.cached_secrets.set(self.known.len() as i64);
         while self.write_rehashes().await? {}
-        self.write_uses().await
+        self.write_uses(haste).await
     }
 
     /// Whether last uses wait that no flush has written yet.
@@ -170,7 +182,7 @@ impl Verifier {
         }
     }
 
-    async fn write_uses(&self) -> Result<()> {
+    async fn write_uses(&self, haste: Haste) -> Result<()> {
         let mut unwritten = self.journal.unwritten.lock().await;
         let Unwritten { newest: waiting, place } = &mut *unwritten;
         let noted = std::mem::take(&mut *self.journal.uses.lock().expect("no one panics while noting"));
@@ -192,6 +204,7 @@ impl Verifier {
                 }
                 continue;
             };
+            let start = Instant::now();
             let row = |noted: &&Use| {
                 let address = noted.address.map(|ip| ip.to_string());
                 json!([noted.secret.uuid().simple().to_string(), noted.at.as_micros(), address])
@@ -203,6 +216,9 @@ impl Verifier {
                 waiting.remove(&secret);
             }
             *place = Some(last);
+            if haste == Haste::No && !waiting.is_empty() {
+                tokio::time::sleep((start.elapsed() * REST).min(MAX_REST)).await;
+            }
         }
         Ok(())
     }

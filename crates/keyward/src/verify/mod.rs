@@ -2,6 +2,7 @@
 //! can be avoided. What is not in memory is read by `load`; what was judged is written down later by `journal`.
 
 mod country;
+mod familiar;
 mod journal;
 mod load;
 mod password;
@@ -28,6 +29,8 @@ use crate::limits::{Drawn, Limits};
 use crate::metrics::Metrics;
 use crate::usage::meter::Meter;
 use country::Countries;
+pub use familiar::Familiar;
+pub(crate) use journal::Haste;
 use journal::Journal;
 use load::Tenants;
 
@@ -307,14 +310,19 @@ impl Verifier {
     pub async fn identify(&self, presented: &str, ip: Option<IpAddr>) -> Result<Option<Arc<KeyRecord>>, CannotJudge> {
         let now = self.ground.now();
         let Ok(record) = self.find(presented, Reach::Instance, now).await? else { return Ok(None) };
+        Ok(self.admits(&record, ip, now).then_some(record))
+    }
+
+    /// Whether it is a service key in force from that address; notes its use.
+    fn admits(&self, record: &KeyRecord, ip: Option<IpAddr>, now: Timestamp) -> bool {
         let request = Request { ip, ..Request::default() };
         // Routes and scopes are rules for the operator's API, not for ours.
-        let outcome = verdict::judge(&record, &request, now);
-        if !matches!(outcome, Outcome::Valid | Outcome::RouteForbidden) || record.grant.is_none() {
-            return Ok(None);
+        let outcome = verdict::judge(record, &request, now);
+        let admits = matches!(outcome, Outcome::Valid | Outcome::RouteForbidden) && record.grant.is_some();
+        if admits {
+            self.journal.note_use(record, ip, now);
         }
-        self.journal.note_use(&record, ip, now);
-        Ok(Some(record))
+        admits
     }
 
     /// The record of a presented string, whatever its state; counts and notes nothing.

@@ -1,0 +1,213 @@
+//! Which requests the lane takes: those for the two hot routes about whose form nobody could have a second opinion. It
+//! refuses nothing; what it does not take is for hyper to judge.
+
+use std::mem::MaybeUninit;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use httparse::{Header, Request, Status};
+
+use crate::hot::fields::{Fields, text};
+use crate::hot::{FORWARD_AUTH_PATH, VERIFY_PATH};
+
+/// Most header fields of a request that the lane takes.
+const MAX_FIELDS: usize = 32;
+/// Fields by which a request says how it is to be read or what becomes of the connection.
+const FRAMING: [&str; 4] = ["transfer-encoding", "expect", "upgrade", "trailer"];
+
+/// Where the fields of one request are put.
+pub type Slots<'b> = [MaybeUninit<Header<'b>>; MAX_FIELDS];
+
+pub const fn slots<'b>() -> Slots<'b> {
+    [const { MaybeUninit::uninit() }; MAX_FIELDS]
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Route {
+    Verify,
+    ForwardAuth,
+}
+
+const ROUTES: [(Route, Method, &str, &[u8]); 2] = [
+    (Route::ForwardAuth, Method::GET, FORWARD_AUTH_PATH, b"GET /v1/forward-auth"),
+    (Route::Verify, Method::POST, VERIFY_PATH, b"POST /v1/api-keys/verify "),
+];
+
+impl Route {
+    pub fn method(self) -> &'static Method {
+        match self {
+            Self::Verify => &Method::POST,
+            Self::ForwardAuth => &Method::GET,
+        }
+    }
+}
+
+/// What the bytes at hand begin with.
+pub enum Step<'h, 'b> {
+    /// A whole request for the lane.
+    Asked(Head<'h, 'b>),
+    /// The beginning of what may become one.
+    More,
+    /// A request for hyper, or what is none.
+    Other,
+}
+
+/// A whole request.
+pub struct Head<'h, 'b> {
+    pub route: Route,
+    pub query: Option<&'b str>,
+    pub fields: Lines<'h, 'b>,
+    pub body: &'b [u8],
+    /// Its bytes, with those of the body.
+    pub len: usize,
+}
+
+/// Header fields as they came.
+pub struct Lines<'h, 'b>(&'h [Header<'b>]);
+
+impl Fields for Lines<'_, '_> {
+    fn first(&self, name: &HeaderName) -> Option<&[u8]> {
+        self.0.iter().find(|line| line.name.eq_ignore_ascii_case(name.as_str())).map(|line| line.value)
+    }
+
+    fn every<'a>(&'a self, name: &HeaderName) -> Vec<&'a [u8]> {
+        let lines = self.0.iter().filter(|line| line.name.eq_ignore_ascii_case(name.as_str()));
+        lines.map(|line| line.value).collect()
+    }
+
+    fn to_map(&self) -> HeaderMap {
+        let lines = self.0.iter();
+        lines.filter_map(|line| Some((line.name.parse().ok()?, HeaderValue::from_bytes(line.value).ok()?))).collect()
+    }
+}
+
+/// Looks at the bytes at hand.
+pub fn read<'h, 'b>(held: &'b [u8], slots: &'h mut Slots<'b>) -> Step<'h, 'b> {
+    let Some((route, method, path, _)) = ROUTES.iter().find(|(.., start)| held.starts_with(start)) else {
+        let may_become = ROUTES.iter().any(|(.., start)| start.starts_with(held));
+        return if may_become { Step::More } else { Step::Other };
+    };
+    let mut request = Request::new(&mut []);
+    let head_len = match request.parse_with_uninit_headers(held, slots) {
+        Ok(Status::Complete(len)) => len,
+        Ok(Status::Partial) => return Step::More,
+        Err(_) => return Step::Other,
+    };
+    let target = request.path.unwrap_or_default();
+    let (found, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let is_plain = found == *path
+        && request.method == Some(method.as_str())
+        && request.version == Some(1)
+        && query.is_none_or(|query| *route == Route::ForwardAuth && is_plain_query(query))
+        && has_whole_line_ends(&held[..head_len]);
+    let Some(body_len) = body_len(request.headers, *route).filter(|_| is_plain) else { return Step::Other };
+    // A body that did not come along is waited for as hyper does.
+    let Some(body) = held.get(head_len..head_len + body_len) else { return Step::Other };
+    Step::Asked(Head { route: *route, query, fields: Lines(request.headers), body, len: head_len + body_len })
+}
+
+/// The length of the body, if every field is plain: text, and none that changes how the request is read.
+fn body_len(lines: &[Header<'_>], route: Route) -> Option<usize> {
+    let mut body_len = None;
+    for line in lines {
+        let value = text(line.value)?;
+        if FRAMING.iter().any(|name| line.name.eq_ignore_ascii_case(name)) {
+            return None;
+        } else if line.name.eq_ignore_ascii_case("connection") {
+            value.eq_ignore_ascii_case("keep-alive").then_some(())?;
+        } else if line.name.eq_ignore_ascii_case("content-length") {
+            let is_number = (1..=5).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_digit());
+            if body_len.is_some() || !is_number {
+                return None;
+            }
+            body_len = Some(value.parse().ok()?);
+        }
+    }
+    match route {
+        Route::Verify => body_len,
+        Route::ForwardAuth => body_len.is_none().then_some(0),
+    }
+}
+
+/// Every line ends with CR LF; readers that take a bare LF for an end could see other lines.
+fn has_whole_line_ends(head: &[u8]) -> bool {
+    head.windows(2).all(|pair| (pair[0] == b'\r') == (pair[1] == b'\n'))
+}
+
+/// Letters that stand in a query as they are (RFC 3986).
+fn is_plain_query(query: &str) -> bool {
+    query.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The route, query and body that the lane takes from the bytes; or why it does not.
+    fn taken(bytes: &str) -> Result<(Route, Option<String>, String, usize), &'static str> {
+        match read(bytes.as_bytes(), &mut slots()) {
+            Step::Asked(head) => {
+                let body = String::from_utf8(head.body.to_vec()).unwrap();
+                Ok((head.route, head.query.map(str::to_owned), body, head.len))
+            }
+            Step::More => Err("more"),
+            Step::Other => Err("other"),
+        }
+    }
+
+    #[test]
+    fn plain_requests_are_taken_one_after_the_other() {
+        let get = "GET /v1/forward-auth?scope=a:b HTTP/1.1\r\nHost: x\r\nConnection: Keep-Alive\r\n\r\n";
+        let post = "POST /v1/api-keys/verify HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}";
+        let expected = (Route::ForwardAuth, Some("scope=a:b".to_owned()), String::new(), get.len());
+        assert_eq!(taken(&format!("{get}{post}")), Ok(expected));
+        assert_eq!(taken(&format!("{post}{get}")), Ok((Route::Verify, None, "{}".to_owned(), post.len())));
+        for end in 0..get.len() {
+            assert_eq!(taken(&get[..end]), Err("more"), "{end}");
+        }
+    }
+
+    #[test]
+    fn all_else_is_not() {
+        for line in [
+            "GET /v1/forward-auths HTTP/1.1",
+            "GET /v1/forward-auth HTTP/1.0",
+            "GET /v1/forward-auth HTTP/2.0",
+            "GET /v1/forward-auth?a\"b HTTP/1.1",
+            "GET /v1/forward-auth#x HTTP/1.1",
+            "GET http://x/v1/forward-auth HTTP/1.1",
+            "HEAD /v1/forward-auth HTTP/1.1",
+            "get /v1/forward-auth HTTP/1.1",
+            "POST /v1/api-keys/verify HTTP/1.1",
+            "POST /v1/api-keys/verify?x HTTP/1.1\r\nContent-Length: 0",
+            "POST /v1/api-keys/verify/batch HTTP/1.1",
+            "\r\nGET /v1/forward-auth HTTP/1.1",
+        ] {
+            assert_eq!(taken(&format!("{line}\r\nHost: x\r\n\r\n")), Err("other"), "{line}");
+        }
+        for fields in [
+            "Transfer-Encoding: chunked\r\n",
+            "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+            "Content-Length: 1\r\nContent-Length: 1\r\n",
+            "Content-Length: +1\r\n",
+            "Content-Length: 1, 1\r\n",
+            "Content-Length:\r\n",
+            "Content-Length: 2\r\n",
+            "Content-Length: 99999\r\n",
+            "Content-Length: 1\r\nExpect: 100-continue\r\n",
+            "Content-Length: 1\r\nUpgrade: h2c\r\n",
+            "Content-Length: 1\r\nConnection: close\r\n",
+            "Content-Length: 1\r\nConnection: Upgrade\r\n",
+            "Content-Length: 1\r\nX: a\r\n b\r\n",
+            "Content-Length: 1\r\nX : a\r\n",
+            "Content-Length: 1\r\nX: \u{fc}\r\n",
+            "Content-Length: 1\nX: a\r\n",
+            "Content-Length: 1\r\nX: a\rb\r\n",
+        ] {
+            assert_eq!(taken(&format!("POST /v1/api-keys/verify HTTP/1.1\r\n{fields}\r\n1")), Err("other"), "{fields}");
+        }
+        let get = "GET /v1/forward-auth HTTP/1.1\r\n";
+        assert_eq!(taken(&format!("{get}Content-Length: 0\r\n\r\n")), Err("other"));
+        assert_eq!(taken(&format!("{get}{}\r\n", "X: y\r\n".repeat(40))), Err("other"));
+        assert_eq!(taken(&format!("{get}\n")), Err("other"));
+    }
+}

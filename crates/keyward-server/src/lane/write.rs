@@ -1,0 +1,117 @@
+//! An answer as hyper would write it, byte for byte: the same fields in the same order.
+
+use std::cell::RefCell;
+use std::sync::LazyLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::{HeaderName, Response, StatusCode, header};
+use http_body_util::BodyExt;
+
+use crate::app::App;
+use crate::fixed_headers::ALL;
+use crate::gateway::forward_auth;
+use crate::hot::fields::text;
+use crate::hot::{REQUEST_ID, Reply, verify};
+use crate::serve::{Body, Peer, seal};
+
+/// Status line and first fields of a verdict.
+static TOLD: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut out = b"HTTP/1.1 200 OK\r\n".to_vec();
+    verify::FIELDS.iter().chain(&ALL).for_each(|(name, value)| field(&mut out, name, value.as_bytes()));
+    out
+});
+/// Fields that stand on every answer.
+static ON_ALL: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut out = Vec::new();
+    ALL.iter().for_each(|(name, value)| field(&mut out, name, value.as_bytes()));
+    out
+});
+
+/// Appends an answer; `true` when it is the connection's last, as it is when `closing` asks for that.
+pub async fn answer(
+    app: &App,
+    peer: Peer,
+    reply: &mut Reply,
+    request_id: &str,
+    closing: bool,
+    out: &mut Vec<u8>,
+) -> bool {
+    match reply {
+        Reply::Told(body) => {
+            out.extend_from_slice(&TOLD);
+            field(out, &REQUEST_ID, request_id.as_bytes());
+            end(closing, Some(body), out);
+            closing
+        }
+        Reply::Admitted(verdict) => {
+            out.extend_from_slice(b"HTTP/1.1 204 No Content\r\n");
+            // What cannot stand in a field is left out there as well.
+            forward_auth::tell(app, verdict, |name, value| {
+                field(out, &name, text(value).unwrap_or_default().as_bytes());
+            });
+            out.extend_from_slice(&ON_ALL);
+            field(out, &REQUEST_ID, request_id.as_bytes());
+            end(closing, None, out);
+            closing
+        }
+        Reply::Other(response) => {
+            seal(app, peer, response, request_id);
+            // Boxed: what seldom happens is not carried by every call.
+            Box::pin(whole(response, closing, out)).await
+        }
+    }
+}
+
+/// Writes any answer whose body is in memory.
+async fn whole(response: &mut Response<Body>, closing: bool, out: &mut Vec<u8>) -> bool {
+    let status = response.status();
+    out.extend_from_slice(format!("HTTP/1.1 {} {}\r\n", status.as_str(), reason(status)).as_bytes());
+    for (name, value) in response.headers() {
+        field(out, name, value.as_bytes());
+    }
+    let closes = response.headers().contains_key(header::CONNECTION);
+    let body = response.body_mut().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    end(closing && !closes, Some(&body), out);
+    closing || closes
+}
+
+fn reason(status: StatusCode) -> &'static str {
+    status.canonical_reason().unwrap_or("<none>")
+}
+
+fn field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What hyper adds of its own, and the body.
+fn end(closing: bool, body: Option<&[u8]>, out: &mut Vec<u8>) {
+    if closing {
+        out.extend_from_slice(b"connection: close\r\n");
+    }
+    if let Some(body) = body {
+        field(out, &header::CONTENT_LENGTH, body.len().to_string().as_bytes());
+    }
+    push_date(out);
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(body.unwrap_or_default());
+}
+
+/// The date's field, formatted once a second on each thread.
+fn push_date(out: &mut Vec<u8>) {
+    thread_local! {
+        static LATEST: RefCell<(u64, Vec<u8>)> = const { RefCell::new((0, Vec::new())) };
+    }
+    let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
+    LATEST.with_borrow_mut(|(written, line)| {
+        if *written != second || line.is_empty() {
+            let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(second));
+            line.clear();
+            field(line, &header::DATE, date.as_bytes());
+            *written = second;
+        }
+        out.extend_from_slice(line);
+    });
+}
