@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, timeout};
 
 use crate::accounts::plans::Plans;
 use crate::announce::nodes::{self, Follower, Hint};
@@ -242,7 +242,7 @@ async fn keep_times(
 
 /// Signs the book as it grows, the last time when the node stops.
 async fn sign(proofs: Proofs, every: Duration, mut stopped: watch::Receiver<bool>) {
-    let mut timer = interval(every);
+    let mut timer = interval_at(Instant::now() + every, every);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let last = tokio::select! {
