@@ -15,10 +15,10 @@ pub fn measure(count: usize, program: &Path, report: &mut Report) -> Result<()> 
     let instance = Instance::set_up(program)?;
     let keys = instance.import(count, count)?;
     // Imported hashes become native here, so that the second start reads each key as it will stay.
-    instance.warm_up(&keys)?;
+    instance.api.warm_up(&keys)?;
     let instance = instance.restart()?;
     let before = instance.resident_bytes()?;
-    instance.warm_up(&keys)?;
+    instance.api.warm_up(&keys)?;
     let per_key = instance.resident_bytes()?.saturating_sub(before) as f64 / count as f64;
     report.figures.push(Figure::new(
         format!("memory of a cached key, of {count}"),

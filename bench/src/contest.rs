@@ -1,5 +1,7 @@
 //! Servers under load in turn, round after round, so that a noisy neighbour meets all of them alike.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use serde::Serialize;
 
@@ -12,11 +14,20 @@ const QUIET: f64 = 0.05;
 /// Most tries of a run that others disturb.
 const MAX_TRIES: u32 = 3;
 
-/// A server, and what is asked of it.
+/// A server or several nodes, and what is asked of them.
 pub struct Subject<'a> {
     pub name: &'static str,
-    pub pid: u32,
+    pub pids: Vec<u32>,
+    /// What works for them beside, such as a Redis: neither theirs nor others'.
+    pub stores: Vec<u32>,
     pub load: Load<'a>,
+}
+
+impl<'a> Subject<'a> {
+    /// One server.
+    pub fn of(name: &'static str, pid: u32, load: Load<'a>) -> Self {
+        Self { name, pids: vec![pid], stores: Vec::new(), load }
+    }
 }
 
 /// One run of one subject.
@@ -66,14 +77,20 @@ impl Runs {
             let forwards = (0..subjects.len()).map(|index| &subjects[index]);
             let order: Vec<_> = if round % 2 == 1 { forwards.collect() } else { forwards.rev().collect() };
             for subject in order {
-                let run = measure_in_quiet(subject, round, pace(self, subject))?;
-                eprintln!(
-                    "  round {round}  {:<20} {:>9.0}/s  {:>6.2} µs CPU  p99 {:>6.0} µs",
-                    run.subject, run.requests_per_second, run.cpu_micros_per_request, run.p99_micros
-                );
-                self.0.push(run);
+                self.add(subject, round, pace(self, subject))?;
             }
         }
+        Ok(())
+    }
+
+    /// Measures one turn of one subject.
+    pub fn add(&mut self, subject: &Subject<'_>, round: u32, pace: Pace) -> Result<()> {
+        let run = measure_in_quiet(subject, round, pace)?;
+        eprintln!(
+            "  round {round}  {:<24} {:>9.0}/s  {:>6.2} µs CPU  p99 {:>6.0} µs",
+            run.subject, run.requests_per_second, run.cpu_micros_per_request, run.p99_micros
+        );
+        self.0.push(run);
         Ok(())
     }
 
@@ -113,7 +130,9 @@ fn measure_in_quiet(subject: &Subject<'_>, round: u32, pace: Pace) -> Result<Run
 
 fn measure(subject: &Subject<'_>, round: u32, pace: Pace) -> Result<Run> {
     let own = std::process::id();
-    let times = || anyhow::Ok((machine::cpu_time(subject.pid)?, machine::cpu_time(own)?, machine::cores_time()?));
+    let of = |pids: &[u32]| pids.iter().map(|pid| machine::cpu_time(*pid)).sum::<Result<Duration>>();
+    let beside = || anyhow::Ok(machine::cpu_time(own)? + of(&subject.stores)?);
+    let times = || anyhow::Ok((of(&subject.pids)?, beside()?, machine::cores_time()?));
     let before = times()?;
     let outcome = subject.load.run(pace)?;
     let after = times()?;

@@ -46,6 +46,11 @@ impl Figure {
         Self { name: name.into(), unit, values, target }
     }
 
+    /// Something that must not happen, and how often it did.
+    pub fn none(name: &str, count: f64) -> Self {
+        Self::new(name, "", vec![count], Target::AtMost(0.0))
+    }
+
     pub fn holds(&self) -> bool {
         self.target.holds(median(&self.values))
     }

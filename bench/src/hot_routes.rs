@@ -33,10 +33,10 @@ pub fn measure(options: &Options, program: &Path, report: &mut Report) -> Result
     eprintln!("Preparing {} keys", options.keys);
     let instance = Instance::set_up(program)?;
     let keys = instance.import(options.keys, options.keys)?;
-    instance.warm_up(&keys)?;
+    instance.api.warm_up(&keys)?;
     let limit = json!({ "limits": [{ "name": "requests", "limit": 1_000, "window_seconds": 60 }] });
     let limited_keys = instance.import_with(options.keys, options.keys, &limit)?;
-    instance.warm_up(&limited_keys)?;
+    instance.api.warm_up(&limited_keys)?;
     let wrong_keys = keys.with_wrong_checksums();
 
     let (address, service_key) = (instance.api.address, &instance.api.service_key);
@@ -55,24 +55,25 @@ pub fn measure(options: &Options, program: &Path, report: &mut Report) -> Result
     let (filled, _) = exchange(hello.address, &forward_auth.with(keys.get(0)))?;
     ensure!(filled.bytes == admitted.bytes, "hello answers {} bytes, Keyward {}", filled.bytes, admitted.bytes);
 
-    let load = |to, request, keys, expected| Load { to, request, keys, expected, connections: options.connections };
+    let load =
+        |to, request, keys, expected| Load { to: vec![to], request, keys, expected, connections: options.connections };
     let (pid, malformed) = (instance.pid(), Expected::MALFORMED);
     let mut subjects = vec![
-        Subject { name: ECHO, pid: echo.pid(), load: load(echo.address, &verify, &keys, Expected::VALID) },
-        Subject { name: VERIFY, pid, load: load(address, &verify, &keys, Expected::VALID) },
-        Subject { name: LIMITED, pid, load: load(address, &verify, &limited_keys, Expected::VALID) },
-        Subject { name: MALFORMED, pid, load: load(address, &verify, &wrong_keys, malformed) },
-        Subject { name: FORWARD_AUTH, pid, load: load(address, &forward_auth, &keys, Expected::ADMITTED) },
-        Subject { name: HELLO, pid: hello.pid(), load: load(hello.address, &forward_auth, &keys, Expected::ADMITTED) },
+        Subject::of(ECHO, echo.pid(), load(echo.address, &verify, &keys, Expected::VALID)),
+        Subject::of(VERIFY, pid, load(address, &verify, &keys, Expected::VALID)),
+        Subject::of(LIMITED, pid, load(address, &verify, &limited_keys, Expected::VALID)),
+        Subject::of(MALFORMED, pid, load(address, &verify, &wrong_keys, malformed)),
+        Subject::of(FORWARD_AUTH, pid, load(address, &forward_auth, &keys, Expected::ADMITTED)),
+        Subject::of(HELLO, hello.pid(), load(hello.address, &forward_auth, &keys, Expected::ADMITTED)),
     ];
 
-    let misses_before = instance.cache_misses()?;
+    let misses_before = instance.api.cache_misses()?;
     eprintln!("At full speed");
     report.runs.add_rounds(&subjects, options.rounds, |_, _| Pace::Full { time: options.time() })?;
     eprintln!("At half of that speed");
     subjects.retain(|subject| subject.name != MALFORMED);
     report.runs.add_rounds(&subjects, options.rounds, |runs, subject| half_of_peak(options, runs, subject))?;
-    let misses = instance.cache_misses()? - misses_before;
+    let misses = instance.api.cache_misses()? - misses_before;
 
     report.figures.extend(figures(&report.runs));
     report.figures.push(Figure::new(
@@ -93,10 +94,11 @@ pub fn measure_baselines(options: &Options, report: &mut Report) -> Result<()> {
     let hello = Server::start_baseline(&beside("hello")?, &["--answer-bytes", &HELLO_BYTES.to_string()])?;
     let verify = Request::verify(echo.address, service_key, keys.get(0).len());
     let forward_auth = Request::forward_auth(hello.address, service_key);
-    let load = |to, request, expected| Load { to, request, keys: &keys, expected, connections: options.connections };
+    let load =
+        |to, request, expected| Load { to: vec![to], request, keys: &keys, expected, connections: options.connections };
     let subjects = [
-        Subject { name: ECHO, pid: echo.pid(), load: load(echo.address, &verify, Expected::VALID) },
-        Subject { name: HELLO, pid: hello.pid(), load: load(hello.address, &forward_auth, Expected::ADMITTED) },
+        Subject::of(ECHO, echo.pid(), load(echo.address, &verify, Expected::VALID)),
+        Subject::of(HELLO, hello.pid(), load(hello.address, &forward_auth, Expected::ADMITTED)),
     ];
     report.runs.add_rounds(&subjects, options.rounds, |_, _| Pace::Full { time: options.time() })?;
     report.runs.add_rounds(&subjects, options.rounds, |runs, subject| half_of_peak(options, runs, subject))

@@ -5,28 +5,30 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::api::Api;
-use crate::connection::Expected;
 use crate::keyset::{ENVIRONMENT, Keyset, PREFIX, sha256_hex};
-use crate::load::Load;
 use crate::machine;
-use crate::request::Request;
-use crate::schedule::Pace;
 use crate::server::Server;
 
 /// The contract's most items of an import.
 const IMPORT_ITEMS: usize = 1_000;
+/// What the plan allows all keys together: in nobody's way.
+pub const PLAN_PER_MINUTE: u64 = 1_000_000_000_000;
 const START_TIME: Duration = Duration::from_secs(60);
-/// Last uses and new hashes are written once a second.
-const FLUSH_TIME: Duration = Duration::from_secs(2);
-const MAX_WARM_UPS: u32 = 20;
-/// Connections of the warm-up.
-const CONNECTIONS: usize = 64;
+
+/// Where an instance stands, and what it is told besides.
+#[derive(Clone, Default)]
+pub struct Place {
+    /// A PostgreSQL database; SQLite when absent.
+    pub database_url: Option<String>,
+    /// Variables of settings, with their values.
+    pub settings: Vec<(&'static str, String)>,
+}
 
 /// A running Keyward with one organization whose plan has room for every key.
 pub struct Instance {
@@ -34,9 +36,23 @@ pub struct Instance {
     server: Server,
     pub api: Api,
     pub organization: String,
-    database_url: Option<String>,
+    place: Place,
     /// Last, so that the server has stopped when it is removed.
     folder: TempDir,
+}
+
+/// Another node on an instance's database.
+pub struct Node {
+    server: Server,
+    pub api: Api,
+    /// Last, so that the server has stopped when it is removed.
+    _folder: TempDir,
+}
+
+impl Node {
+    pub fn pid(&self) -> u32 {
+        self.server.pid()
+    }
 }
 
 /// What `keyward setup --json` prints.
@@ -53,20 +69,25 @@ impl Instance {
 
     /// On an empty PostgreSQL database where one is given.
     pub fn set_up_on(program: &Path, database_url: Option<&str>) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("keyward-bench-").tempdir()?;
+        Self::set_up_at(program, Place { database_url: database_url.map(str::to_owned), ..Place::default() })
+    }
+
+    /// With further settings.
+    pub fn set_up_at(program: &Path, place: Place) -> Result<Self> {
+        let folder = new_folder()?;
         let mut command = Command::new(program);
         command.args(["setup", "--email", "bench@example.com", "--organization", "Bench", "--json", "--data-dir"]);
-        command.arg(folder.path()).args(database_flag(database_url));
+        command.arg(folder.path()).args(database_flag(&place));
         let output = command.stderr(Stdio::inherit()).output();
         let output = output.with_context(|| format!("cannot start {}", program.display()))?;
         ensure!(output.status.success(), "keyward setup failed: {}", output.status);
         let SetUp { service_key } =
             serde_json::from_slice(&output.stdout).context("keyward setup printed something else")?;
 
-        let (server, address) = serve(program, folder.path(), database_url)?;
+        let (server, address) = serve(program, folder.path(), &place)?;
         let api = Api { address, service_key };
         let plan = json!({
-            "name": "bench", "key_limit": 20_000_000, "requests_per_minute": 1_000_000_000_000u64,
+            "name": "bench", "key_limit": 20_000_000, "requests_per_minute": PLAN_PER_MINUTE,
             "quota_per_month": 1_000_000_000_000u64
         });
         api.post("/v1/plans", &plan)?;
@@ -74,8 +95,7 @@ impl Instance {
             json!({"name": "Measured", "slug": "measured", "email": "measured@example.com", "plan": "bench"});
         let organization = api.post("/v1/organizations", &organization)?;
         let organization = organization["id"].as_str().context("an organization has an id")?.to_owned();
-        let database_url = database_url.map(str::to_owned);
-        Ok(Self { program: program.to_owned(), server, api, organization, database_url, folder })
+        Ok(Self { program: program.to_owned(), server, api, organization, place, folder })
     }
 
     pub fn pid(&self) -> u32 {
@@ -84,16 +104,26 @@ impl Instance {
 
     /// Stops the server and starts it anew on what it has stored.
     pub fn restart(self) -> Result<Self> {
-        let Self { program, server, api, organization, database_url, folder } = self;
+        let Self { program, server, api, organization, place, folder } = self;
         drop(server);
-        let (server, address) = serve(&program, folder.path(), database_url.as_deref())?;
-        Ok(Self { program, server, api: Api { address, ..api }, organization, database_url, folder })
+        let (server, address) = serve(&program, folder.path(), &place)?;
+        Ok(Self { program, server, api: Api { address, ..api }, organization, place, folder })
+    }
+
+    /// Starts another node on the same database, with further settings.
+    pub fn join(&self, settings: &[(&'static str, String)]) -> Result<Node> {
+        let folder = new_folder()?;
+        let mut place = self.place.clone();
+        place.settings.extend_from_slice(settings);
+        let (server, address) = serve(&self.program, folder.path(), &place)?;
+        let api = Api { address, service_key: self.api.service_key.clone() };
+        Ok(Node { server, api, _folder: folder })
     }
 
     /// Which database the program works on.
     pub fn place_flags(&self) -> Vec<String> {
         let mut flags = vec!["--data-dir".to_owned(), self.folder.path().display().to_string()];
-        flags.extend(database_flag(self.database_url.as_deref()).into_iter().map(str::to_owned));
+        flags.extend(database_flag(&self.place).into_iter().map(str::to_owned));
         flags
     }
 
@@ -135,34 +165,6 @@ impl Instance {
         Ok(kept)
     }
 
-    /// Verifies every key until none had to be read from the database. The first time that replaces the imported
-    /// hashes, which are remembered only once that is written.
-    pub fn warm_up(&self, keys: &Keyset) -> Result<()> {
-        let request = Request::verify(self.api.address, &self.api.service_key, keys.get(0).len());
-        let load =
-            Load { to: self.api.address, request: &request, keys, expected: Expected::VALID, connections: CONNECTIONS };
-        for _ in 0..MAX_WARM_UPS {
-            let before = self.cache_misses()?;
-            let outcome = load.run(Pace::EachOnce)?;
-            ensure!(outcome.errors == 0, "{} of {} keys were not valid", outcome.errors, outcome.requests);
-            std::thread::sleep(FLUSH_TIME);
-            let misses = self.cache_misses()? - before;
-            eprintln!("  verified {} keys, {misses} read from the database", keys.len());
-            if misses == 0 {
-                return Ok(());
-            }
-        }
-        bail!("after {MAX_WARM_UPS} passes over all keys some are still read from the database")
-    }
-
-    /// How many keys had to be read from the database so far.
-    pub fn cache_misses(&self) -> Result<u64> {
-        let metrics = self.api.get("/metrics")?;
-        let value = metrics.lines().find_map(|line| line.strip_prefix("keyward_cache_misses_total "));
-        let value = value.context("/metrics has no keyward_cache_misses_total")?;
-        Ok(value.trim().parse::<f64>()? as u64)
-    }
-
     pub fn resident_bytes(&self) -> Result<u64> {
         machine::resident_bytes(self.pid())
     }
@@ -178,12 +180,16 @@ fn item(number: usize, key: &str, fields: &Value) -> Value {
     item
 }
 
-fn database_flag(url: Option<&str>) -> Vec<&str> {
-    url.map_or_else(Vec::new, |url| vec!["--database-url", url])
+fn new_folder() -> Result<TempDir> {
+    Ok(tempfile::Builder::new().prefix("keyward-bench-").tempdir()?)
+}
+
+fn database_flag(place: &Place) -> Vec<&str> {
+    place.database_url.as_deref().map_or_else(Vec::new, |url| vec!["--database-url", url])
 }
 
 /// Starts the server and waits until it is ready.
-fn serve(program: &Path, folder: &Path, database_url: Option<&str>) -> Result<(Server, SocketAddr)> {
+fn serve(program: &Path, folder: &Path, place: &Place) -> Result<(Server, SocketAddr)> {
     // Free a moment ago; nobody else on this machine asks for ports at this rate.
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let log_path = folder.join("server.log");
@@ -192,7 +198,8 @@ fn serve(program: &Path, folder: &Path, database_url: Option<&str>) -> Result<(S
     command
         .args(["serve", "--listen", &address.to_string(), "--data-dir"])
         .arg(folder)
-        .args(database_flag(database_url))
+        .args(database_flag(place))
+        .envs(place.settings.iter().cloned())
         .env("KEYWARD_CALLER_LIMITS_IMPORT_PER_MINUTE", "1000000");
     let mut server = Server::start(command.stdout(Stdio::null()).stderr(log), address)?;
     let ready = Api { address, service_key: String::new() };

@@ -24,16 +24,16 @@ pub fn measure(options: &Options, count: usize, program: &Path, report: &mut Rep
         eprintln!("Preparing {stored} keys in a database");
         let instance = Instance::set_up(program)?;
         let keys = instance.import(stored, options.keys)?;
-        instance.warm_up(&keys)?;
+        instance.api.warm_up(&keys)?;
         let request = Request::verify(instance.api.address, &instance.api.service_key, keys.get(0).len());
         contestants.push((name, instance, keys, request));
     }
     let subjects: Vec<Subject<'_>> = contestants
         .iter()
         .map(|(name, instance, keys, request)| {
-            let (to, connections) = (instance.api.address, options.connections);
+            let (to, connections) = (vec![instance.api.address], options.connections);
             let load = Load { to, request, keys, expected: Expected::VALID, connections };
-            Subject { name, pid: instance.pid(), load }
+            Subject::of(name, instance.pid(), load)
         })
         .collect();
     let mut runs = Runs::default();

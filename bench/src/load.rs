@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use mio::{Events, Poll};
 
-use crate::connection::{Connection, Expected};
+use crate::connection::{Answer, Connection, Expected};
 use crate::histogram::Histogram;
 use crate::keyset::Keyset;
 use crate::request::Request;
@@ -23,7 +23,8 @@ const SILENCE: Duration = Duration::from_secs(30);
 
 /// What is sent, and what must come back.
 pub struct Load<'a> {
-    pub to: SocketAddr,
+    /// One server, or nodes over which the connections are spread in turn.
+    pub to: Vec<SocketAddr>,
     pub request: &'a Request,
     pub keys: &'a Keyset,
     pub expected: Expected,
@@ -52,12 +53,19 @@ impl Outcome {
 impl Load<'_> {
     /// Sends the load and waits for the last answer.
     pub fn run(&self, pace: Pace) -> Result<Outcome> {
+        self.run_and_tell(pace, |_| {})
+    }
+
+    /// The same; each answer is told as it comes.
+    pub fn run_and_tell(&self, pace: Pace, mut tell: impl FnMut(&Answer)) -> Result<Outcome> {
         let mut poll = Poll::new()?;
         let mut events = Events::with_capacity(self.connections);
         let first = self.request.with(self.keys.get(0));
-        let connections = (0..self.connections).map(|token| Connection::open(self.to, &poll, token, first.clone()));
-        let connections =
-            connections.collect::<Result<_>>().with_context(|| format!("cannot connect to {}", self.to))?;
+        let open = |token: usize| {
+            let to = self.to[token % self.to.len()];
+            Connection::open(to, &poll, token, first.clone()).with_context(|| format!("cannot connect to {to}"))
+        };
+        let connections = (0..self.connections).map(open).collect::<Result<_>>()?;
 
         let start = Instant::now();
         let mut run = Run {
@@ -77,16 +85,16 @@ impl Load<'_> {
             poll.poll(&mut events, Some(run.schedule.patience())).context("cannot poll")?;
             now = Instant::now();
             for event in &events {
-                if run.receive(event.token().0)? {
+                if run.receive(event.token().0, &mut tell)? {
                     now = Instant::now();
                     last_answer = now;
                 }
             }
-            ensure!(now - last_answer < SILENCE, "no answer from {} for {SILENCE:?}", self.to);
+            ensure!(now - last_answer < SILENCE, "no answer from {:?} for {SILENCE:?}", self.to);
         }
         run.outcome.unsent = run.schedule.unsent();
         run.outcome.time = last_answer - start;
-        ensure!(run.outcome.requests > 0, "{} answered nothing", self.to);
+        ensure!(run.outcome.requests > 0, "{:?} answered nothing", self.to);
         Ok(run.outcome)
     }
 }
@@ -113,9 +121,10 @@ impl Run<'_> {
     }
 
     /// Whether the connection has its whole answer now; then it is free for the next request.
-    fn receive(&mut self, index: usize) -> Result<bool> {
+    fn receive(&mut self, index: usize, tell: &mut impl FnMut(&Answer)) -> Result<bool> {
         let Some(answer) = self.connections[index].receive(&self.load.expected)? else { return Ok(false) };
         let now = Instant::now();
+        tell(&answer);
         self.outcome.requests += 1;
         self.outcome.errors += u64::from(!answer.is_expected);
         self.outcome.answer_bytes += answer.bytes as u64;

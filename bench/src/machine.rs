@@ -15,9 +15,21 @@ pub const LOAD_CORE: usize = 1;
 
 /// Binds this thread, and what it starts from now on, to one core.
 pub fn pin(core: usize) -> Result<()> {
+    bind(&[core]).with_context(|| format!("cannot run on core {core}; two cores are needed"))
+}
+
+/// Starts something that may run on either core: a database or a store beside the servers.
+pub fn start_on_both<T>(start: impl FnOnce() -> Result<T>) -> Result<T> {
+    bind(&[SERVER_CORE, LOAD_CORE])?;
+    let started = start();
+    pin(LOAD_CORE)?;
+    started
+}
+
+fn bind(to: &[usize]) -> Result<()> {
     let mut cores = CpuSet::new();
-    cores.set(core);
-    sched_setaffinity(None, &cores).with_context(|| format!("cannot run on core {core}; two cores are needed"))
+    to.iter().for_each(|core| cores.set(*core));
+    Ok(sched_setaffinity(None, &cores)?)
 }
 
 /// User and system time of a process and all its threads, past ones included. Exact to a clock tick, 10 ms.

@@ -8,6 +8,7 @@ mod api;
 mod audit_events;
 mod audit_search;
 mod audit_table;
+mod bare_script;
 mod cached_memory;
 mod connection;
 mod contest;
@@ -19,11 +20,15 @@ mod keyset;
 mod large_database;
 mod load;
 mod machine;
+mod one_budget;
 mod report;
 mod request;
 mod schedule;
 mod server;
+mod shared_limits;
+mod stores;
 mod usage_records;
+mod warm_up;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -67,6 +72,9 @@ pub struct Options {
     /// Measure only how a book of so many events is read, beside a plain table.
     #[arg(long, value_name = "EVENTS", value_parser = number_up_to(50_000_000), conflicts_with_all = ["usage_records", "audit_events"])]
     audit_search: Option<usize>,
+    /// Measure only what it costs to share limits through Redis, on a PostgreSQL of its own.
+    #[arg(long, conflicts_with_all = ["usage_records", "audit_events", "audit_search"])]
+    shared_limits: bool,
     /// An empty PostgreSQL database for the usage records or the audit events; SQLite when absent.
     #[arg(long)]
     database_url: Option<String>,
@@ -108,6 +116,8 @@ fn main() -> Result<()> {
         audit_events::measure(count, options.database_url.as_deref(), &options.keyward()?, &mut report)?;
     } else if let Some(count) = options.audit_search {
         audit_search::measure(count, options.database_url.as_deref(), &options.keyward()?, &mut report)?;
+    } else if options.shared_limits {
+        shared_limits::measure(&options, &options.keyward()?, &mut report)?;
     } else {
         let program = options.keyward()?;
         hot_routes::measure(&options, &program, &mut report)?;

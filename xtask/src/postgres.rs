@@ -17,14 +17,15 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::packages::postgres_program;
 
 /// Fast rather than durable: a test's data need not outlive a power cut.
+const FAST: &[&str] = &["fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=64MB"];
+
+/// As in earnest: what is committed outlives a power cut.
+const DURABLE: &[&str] = &["shared_buffers=512MB", "max_wal_size=4GB"];
+
 const SETTINGS: &[&str] = &[
-    "fsync=off",
-    "synchronous_commit=off",
-    "full_page_writes=off",
     "listen_addresses=127.0.0.1",
     "unix_socket_directories=",
     "max_connections=400",
-    "shared_buffers=64MB",
     "shared_preload_libraries=pg_stat_statements",
 ];
 
@@ -44,18 +45,30 @@ pub struct Server {
 }
 
 impl Server {
-    /// Makes a server and starts it; returns when it lets clients in.
+    /// Makes a server for tests and starts it; returns when it lets clients in.
     ///
     /// # Errors
     /// When PostgreSQL is not installed or does not start.
     pub fn start() -> Result<Self> {
+        Self::start_with(FAST)
+    }
+
+    /// The same for measurements.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn start_durable() -> Result<Self> {
+        Self::start_with(DURABLE)
+    }
+
+    fn start_with(settings: &[&str]) -> Result<Self> {
         let programs = Programs::find()
             .context("PostgreSQL is not installed: apt-get install -y --no-install-recommends postgresql")?;
         let account = Account::unprivileged()?;
         // Somebody else may take the free port first.
-        let mut started = Self::start_once(&programs, account);
+        let mut started = Self::start_once(&programs, account, settings);
         for _ in 0..2 {
-            started = started.or_else(|_| Self::start_once(&programs, account));
+            started = started.or_else(|_| Self::start_once(&programs, account, settings));
         }
         started
     }
@@ -69,7 +82,7 @@ impl Server {
         self.port
     }
 
-    fn start_once(programs: &Programs, account: Option<Account>) -> Result<Self> {
+    fn start_once(programs: &Programs, account: Option<Account>, settings: &[&str]) -> Result<Self> {
         let port = free_port()?;
         let guardian = Guardian::of_new_folder(port, programs, account)?;
         let (data, log) = (guardian.folder.join("data"), guardian.folder.join("log"));
@@ -84,7 +97,7 @@ impl Server {
             .arg("-D")
             .arg(&data)
             .args(["-p", &port.to_string()])
-            .args(SETTINGS.iter().flat_map(|setting| ["-c", setting]))
+            .args(SETTINGS.iter().chain(settings).flat_map(|setting| ["-c", setting]))
             .stderr(File::create(&log)?)
             .spawn()
             .context("postgres")?;

@@ -1,10 +1,12 @@
-//! Many rows into one table as a part of a transaction, as fast as each database can: COPY on PostgreSQL, rows of placeholders on
-//! SQLite.
+//! Many rows into one table as a part of a transaction, as fast as each database can: rows of placeholders on SQLite; on PostgreSQL
+//! COPY where all rows are new, and one array a column where some may stand already.
 
 use std::fmt::Write as _;
 
-use sqlx::{AssertSqlSafe, SqlSafeStr, query_with};
+use sqlx::{AssertSqlSafe, Postgres, SqlSafeStr, SqlStr, Sqlite, query_with};
 
+use super::columns::arrays;
+use super::row::{FromRow, Row};
 use super::value::{Value, bind_sqlite};
 use super::{DbError, Tx};
 
@@ -14,6 +16,10 @@ const SIZES: [usize; 3] = [128, 16, 1];
 /// Where rows go: `table (column, …)`, a constant of a `sql.rs`.
 #[derive(Debug, Clone, Copy)]
 pub struct Bulk<const COLUMNS: usize>(pub &'static str);
+
+/// Where rows go that may stand already, and what then becomes of them: `ON CONFLICT …`, and what is answered: `RETURNING …`.
+#[derive(Debug, Clone, Copy)]
+pub struct Upsert<const COLUMNS: usize>(pub &'static str, pub &'static str);
 
 impl<const COLUMNS: usize> Bulk<COLUMNS> {
     pub async fn insert(self, tx: &mut Tx, rows: Vec<[Value; COLUMNS]>) -> Result<(), DbError> {
@@ -28,22 +34,81 @@ impl<const COLUMNS: usize> Bulk<COLUMNS> {
                 copy.finish().await?;
             }
             Tx::Sqlite(tx) => {
-                let mut left = rows.into_iter();
-                while left.len() > 0 {
-                    let size = SIZES.into_iter().find(|size| *size <= left.len()).unwrap_or(1);
-                    // Nameless placeholders are counted much faster than numbered ones.
-                    let row = format!("({})", ["?"; COLUMNS].join(","));
-                    let text = format!("INSERT INTO {} VALUES {}", self.0, vec![row; size].join(","));
-                    let mut arguments = sqlx::sqlite::SqliteArguments::default();
-                    for value in left.by_ref().take(size).flatten() {
-                        bind_sqlite(&mut arguments, value).map_err(sqlx::Error::Encode)?;
-                    }
-                    let statement = query_with::<sqlx::Sqlite, _>(AssertSqlSafe(text).into_sql_str(), arguments);
-                    statement.execute(&mut **tx).await?;
+                let mut pieces = Pieces::of(rows);
+                while let Some((text, arguments)) = pieces.next(self.0, "")? {
+                    query_with::<Sqlite, _>(text, arguments).execute(&mut **tx).await?;
                 }
             }
         }
         Ok(())
+    }
+}
+
+impl<const COLUMNS: usize> Upsert<COLUMNS> {
+    pub async fn write(self, tx: &mut Tx, rows: Vec<[Value; COLUMNS]>) -> Result<(), DbError> {
+        match tx {
+            Tx::Postgres(tx) => {
+                let arguments = arrays(rows).map_err(sqlx::Error::Encode)?;
+                query_with::<Postgres, _>(self.unnesting(), arguments).execute(&mut **tx).await?;
+            }
+            Tx::Sqlite(tx) => {
+                let mut pieces = Pieces::of(rows);
+                while let Some((text, arguments)) = pieces.next(self.0, self.1)? {
+                    query_with::<Sqlite, _>(text, arguments).execute(&mut **tx).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the rows and answers what the statement returns.
+    pub async fn tell<T: FromRow>(self, tx: &mut Tx, rows: Vec<[Value; COLUMNS]>) -> Result<Vec<T>, DbError> {
+        let mut told: Vec<Row> = Vec::new();
+        match tx {
+            Tx::Postgres(tx) => {
+                let arguments = arrays(rows).map_err(sqlx::Error::Encode)?;
+                let rows = query_with::<Postgres, _>(self.unnesting(), arguments).fetch_all(&mut **tx).await?;
+                told.extend(rows.into_iter().map(Row::Postgres));
+            }
+            Tx::Sqlite(tx) => {
+                let mut pieces = Pieces::of(rows);
+                while let Some((text, arguments)) = pieces.next(self.0, self.1)? {
+                    let rows = query_with::<Sqlite, _>(text, arguments).fetch_all(&mut **tx).await?;
+                    told.extend(rows.into_iter().map(Row::Sqlite));
+                }
+            }
+        }
+        told.iter().map(T::from_row).collect()
+    }
+
+    fn unnesting(self) -> SqlStr {
+        let columns: Vec<String> = (1..=COLUMNS).map(|number| format!("${number}")).collect();
+        let text = format!("INSERT INTO {} SELECT * FROM unnest({}) {}", self.0, columns.join(","), self.1);
+        AssertSqlSafe(text).into_sql_str()
+    }
+}
+
+/// Rows on their way into SQLite, a statement at a time.
+struct Pieces<const COLUMNS: usize> {
+    left: std::vec::IntoIter<[Value; COLUMNS]>,
+}
+
+impl<const COLUMNS: usize> Pieces<COLUMNS> {
+    fn of(rows: Vec<[Value; COLUMNS]>) -> Self {
+        Self { left: rows.into_iter() }
+    }
+
+    /// The next statement and its values; none when all rows are gone.
+    fn next(&mut self, table: &str, then: &str) -> Result<Option<(SqlStr, sqlx::sqlite::SqliteArguments)>, DbError> {
+        let Some(size) = SIZES.into_iter().find(|size| *size <= self.left.len()) else { return Ok(None) };
+        // Nameless placeholders are counted much faster than numbered ones.
+        let row = format!("({})", ["?"; COLUMNS].join(","));
+        let text = format!("INSERT INTO {table} VALUES {} {then}", vec![row; size].join(","));
+        let mut arguments = sqlx::sqlite::SqliteArguments::default();
+        for value in self.left.by_ref().take(size).flatten() {
+            bind_sqlite(&mut arguments, value).map_err(sqlx::Error::Encode)?;
+        }
+        Ok(Some((AssertSqlSafe(text).into_sql_str(), arguments)))
     }
 }
 

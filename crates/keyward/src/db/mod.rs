@@ -4,6 +4,7 @@
 //! Nothing outside this folder names the driver.
 
 mod bulk;
+mod columns;
 pub mod dialect;
 mod migrate;
 mod row;
@@ -18,7 +19,7 @@ use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
-pub use bulk::Bulk;
+pub use bulk::{Bulk, Upsert};
 pub(crate) use row::row;
 pub use row::{FromRow, Row};
 pub use session::{Copied, Ddl, Session, ddl};

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
-use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo, PgValueRef};
+use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo, PgValueRef};
 use sqlx::{Arguments, Decode, Encode, Postgres, Type, TypeInfo, ValueRef};
 use uuid::Uuid;
 
@@ -39,6 +39,22 @@ pub enum Kind {
     Uuid,
     Time,
     Json,
+}
+
+impl Value {
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Null(kind) => *kind,
+            Self::Bool(_) => Kind::Bool,
+            Self::Int(_) => Kind::Int,
+            Self::Float(_) => Kind::Float,
+            Self::Text(_) => Kind::Text,
+            Self::Bytes(_) => Kind::Bytes,
+            Self::Uuid(_) => Kind::Uuid,
+            Self::Time(_) => Kind::Time,
+            Self::Json(_) => Kind::Json,
+        }
+    }
 }
 
 /// What can be bound to a placeholder.
@@ -235,11 +251,17 @@ pub(super) fn read_postgres(raw: PgValueRef<'_>) -> Result<Value, BoxDynError> {
 /// Microseconds between 1970-01-01 and PostgreSQL's own epoch, 2000-01-01.
 const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
-struct PgTime(Timestamp);
+pub(super) struct PgTime(pub(super) Timestamp);
 
 impl Type<Postgres> for PgTime {
     fn type_info() -> PgTypeInfo {
         PgTypeInfo::with_name("timestamptz")
+    }
+}
+
+impl PgHasArrayType for PgTime {
+    fn array_type_info() -> PgTypeInfo {
+        PgTypeInfo::array_of("timestamptz")
     }
 }
 
@@ -256,11 +278,17 @@ impl<'r> Decode<'r, Postgres> for PgTime {
     }
 }
 
-struct PgJson(String);
+pub(super) struct PgJson(pub(super) String);
 
 impl Type<Postgres> for PgJson {
     fn type_info() -> PgTypeInfo {
         PgTypeInfo::with_name("jsonb")
+    }
+}
+
+impl PgHasArrayType for PgJson {
+    fn array_type_info() -> PgTypeInfo {
+        PgTypeInfo::array_of("jsonb")
     }
 }
 

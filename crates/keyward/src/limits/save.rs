@@ -1,17 +1,17 @@
 //! Quotas survive: what was counted is added to the database in batches, and read back when a node first needs it.
 //! Nodes on one database add to the same rows, and learn the others' use with each flush.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use keyward_core::limit::Withheld;
 use keyward_core::quota::{QuotaCounter, Unit};
 use keyward_core::record::KeyRecord;
 use keyward_core::time::Timestamp;
-use serde_json::json;
 use uuid::Uuid;
 
 use super::{Limits, sql as statements};
-use crate::db::{Json, row, sql};
+use crate::db::{Bind as _, row, sql};
 use crate::error::Result;
 
 /// Quotas saved in one statement.
@@ -78,18 +78,18 @@ impl Limits {
                 unsaved.into_iter().map(move |(start, count)| (counter, start, count))
             })
             .collect();
-        let rows = counts.iter().map(|(counter, start, count)| {
-            json!([counter.subject.simple().to_string(), counter.unit.as_str(), start.as_micros(), count])
-        });
+        let row = |(counter, start, count): &(&Arc<QuotaCounter>, Timestamp, i64)| {
+            let subject = counter.subject.into_value();
+            [subject, counter.unit.as_str().into_value(), start.into_value(), count.into_value()]
+        };
         let mut tx = self.ground.db.begin().await?;
-        let add = statements::ADD_USE.within(&tx).bind(Json(rows.collect::<Vec<_>>()));
-        let added: Vec<AddedUse> = add.all(&mut tx).await?;
+        let added: Vec<AddedUse> = statements::ADD_USE.tell(&mut tx, counts.iter().map(row).collect()).await?;
         tx.commit().await?;
+        let stands = |row: &AddedUse| ((row.subject, row.start, row.unit == Unit::Day.as_str()), row.used);
+        let stands: HashMap<_, _> = added.iter().map(stands).collect();
         for (counter, start, count) in counts {
-            let stands = added
-                .iter()
-                .find(|row| row.subject == counter.subject && row.unit == counter.unit.as_str() && row.start == start);
-            let total = stands.map_or(0, |row| u64::try_from(row.used).unwrap_or(0));
+            let total = stands.get(&(counter.subject, start, counter.unit == Unit::Day));
+            let total = total.map_or(0, |used| u64::try_from(*used).unwrap_or(0));
             let mut used = counter.lock();
             used.saved(start, count, total);
             if !used.unsaved().is_empty() {

@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 
 use keyward_core::id::{self, Id};
 use keyward_core::time::Timestamp;
-use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::batch::{Batch, Entry, Group};
 use super::rollup::{ALL_KEYS, Level};
 use super::{Usage, sql as statements};
-use crate::db::{DbError, Json, Tx, row, sql};
+use crate::db::{Bind as _, DbError, Tx, row, sql};
 use crate::error::Result;
 
 /// Entries that are added at once.
@@ -139,12 +138,20 @@ async fn add(tx: &mut Tx, batch: &Batch) -> Result<()> {
             }
         }
     }
-    let row = |((organization, level, at, key, secret, outcome, route), calls): (&Place<'_>, &u64)| {
-        let id = |id: &Uuid| id.simple().to_string();
-        json!([id(organization), level, at.as_micros(), id(key), id(secret), outcome, route, calls])
+    let row = |((organization, level, at, key, secret, outcome, route), calls): (Place<'_>, u64)| {
+        let calls = i64::try_from(calls).unwrap_or(i64::MAX);
+        [
+            organization.into_value(),
+            level.into_value(),
+            at.into_value(),
+            key.into_value(),
+            secret.into_value(),
+            outcome.into_value(),
+            route.into_value(),
+            calls.into_value(),
+        ]
     };
-    let rows: Vec<Value> = sums.iter().map(row).collect();
-    statements::ADD_COUNTS.within(tx).bind(Json(rows)).execute(tx).await?;
+    statements::ADD_COUNTS.write(tx, sums.into_iter().map(row).collect()).await?;
     Ok(())
 }
 

@@ -4,13 +4,12 @@ use std::collections::HashSet;
 
 use keyward_core::access::Permission;
 use keyward_core::id::{self, Id};
-use serde::Serialize;
 
 use super::record::{NewRecord, Record, Rejection};
 use super::rollup::Rollup;
 use super::{Usage, sql as statements};
 use crate::context::Context;
-use crate::db::Json;
+use crate::db::{Bind as _, DbError, Json, Value};
 use crate::error::{Error, Result};
 
 /// Most records of a batch.
@@ -55,11 +54,11 @@ impl Usage {
 
     /// How it is almost always: sums are made before the database is held, and nothing is read back.
     async fn write_if_all_are_new(&self, organization: Id<id::Organization>, records: &[Record]) -> Result<bool> {
-        let (rows, sums) = (rows(records), Rollup::of(records));
+        let (rows, sums) = (rows(organization, records), Rollup::of(records));
         let mut tx = self.ground.db.begin().await?;
-        let insert = statements::INSERT_RECORDS.within(&tx).bind(organization).bind(rows);
-        if insert.execute(&mut tx).await? < records.len() as u64 {
-            return Ok(false);
+        match statements::NEW_RECORDS.insert(&mut tx, rows).await {
+            Err(DbError::Taken { .. }) => return Ok(false),
+            inserted => inserted?,
         }
         sums.add_to(&mut tx, organization).await?;
         tx.commit().await?;
@@ -69,10 +68,9 @@ impl Usage {
     /// Writes and keeps the records that are new; answers how many were not.
     async fn write_new(&self, organization: Id<id::Organization>, records: &mut Vec<Record>) -> Result<usize> {
         let given = records.len();
-        let rows = rows(records);
+        let rows = rows(organization, records);
         let mut tx = self.ground.db.begin().await?;
-        let insert = statements::INSERT_AND_TELL_RECORDS.within(&tx).bind(organization).bind(rows);
-        let new: Vec<(String,)> = insert.all(&mut tx).await?;
+        let new: Vec<(String,)> = statements::RECORDS_IF_NEW.tell(&mut tx, rows).await?;
         let new: HashSet<String> = new.into_iter().map(|(id,)| id).collect();
         records.retain(|record| new.contains(&record.id));
         Rollup::of(records).add_to(&mut tx, organization).await?;
@@ -122,26 +120,27 @@ impl Usage {
     }
 }
 
-/// The records as `INSERT_RECORDS` takes them.
-fn rows(records: &[Record]) -> Json<Vec<impl Serialize + '_>> {
-    fn row(record: &Record) -> impl Serialize + '_ {
-        (
-            &record.id,
-            record.key.uuid().simple().to_string(),
-            record.occurred_at.as_micros(),
-            &record.endpoint,
-            &record.method,
-            record.status,
-            record.duration_micros,
-            record.request_bytes,
-            record.response_bytes,
-            record.tokens_in,
-            record.tokens_out,
-            record.cost.as_nanos(),
-            &record.ip,
-            &record.user_agent,
-            &record.error,
-        )
-    }
-    Json(records.iter().map(row).collect())
+/// The records as the table takes them.
+fn rows(organization: Id<id::Organization>, records: &[Record]) -> Vec<[Value; 16]> {
+    let row = |record: &Record| {
+        [
+            organization.into_value(),
+            (&record.id).into_value(),
+            record.key.into_value(),
+            record.occurred_at.into_value(),
+            (&record.endpoint).into_value(),
+            (&record.method).into_value(),
+            record.status.into_value(),
+            record.duration_micros.into_value(),
+            record.request_bytes.into_value(),
+            record.response_bytes.into_value(),
+            record.tokens_in.into_value(),
+            record.tokens_out.into_value(),
+            record.cost.as_nanos().into_value(),
+            record.ip.as_ref().into_value(),
+            record.user_agent.as_ref().into_value(),
+            record.error.as_ref().into_value(),
+        ]
+    };
+    records.iter().map(row).collect()
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::record::Record;
 use super::sql as statements;
 use super::totals::{RollupRow, Totals};
-use crate::db::{Json, Tx, sql};
+use crate::db::{Bind as _, Json, Tx, sql};
 use crate::error::Result;
 
 /// How long the time is that one sum covers; times are UTC.
@@ -189,37 +189,41 @@ impl<'a> Rollup<'a> {
         let mut sums: Vec<(Slot<'a>, Totals)> = self.sums.into_iter().collect();
         sums.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         for chunk in sums.chunks(CHUNK) {
-            // Sketches travel as one block of bytes, each told by its place: JSON has no bytes.
-            let (mut sketches, mut rows) = (Vec::new(), Vec::with_capacity(chunk.len()));
-            for (slot, totals) in chunk {
-                let start = sketches.len() + 1;
-                sketches.extend(totals.durations.to_bytes());
-                rows.push((
-                    (slot.level.as_str(), slot.starts_at.as_micros(), slot.key.simple().to_string(), &slot.route),
-                    [
-                        totals.calls,
-                        totals.client_errors,
-                        totals.server_errors,
-                        totals.request_bytes,
-                        totals.response_bytes,
-                        totals.tokens_in,
-                        totals.tokens_out,
-                        totals.cost.as_nanos(),
-                    ],
-                    [start, sketches.len() + 1 - start],
-                ));
-            }
-            let write = statements::WRITE_ROLLUPS.within(tx).bind(organization).bind(Json(rows)).bind(sketches);
-            write.execute(&mut *tx).await?;
+            let row = |(slot, totals): &(Slot<'a>, Totals)| {
+                [
+                    organization.into_value(),
+                    slot.level.as_str().into_value(),
+                    slot.starts_at.into_value(),
+                    slot.key.into_value(),
+                    (*slot.route).into_value(),
+                    totals.calls.into_value(),
+                    totals.client_errors.into_value(),
+                    totals.server_errors.into_value(),
+                    totals.request_bytes.into_value(),
+                    totals.response_bytes.into_value(),
+                    totals.tokens_in.into_value(),
+                    totals.tokens_out.into_value(),
+                    totals.cost.as_nanos().into_value(),
+                    totals.durations.to_bytes().into_value(),
+                ]
+            };
+            statements::WRITE_ROLLUPS.write(tx, chunk.iter().map(row).collect()).await?;
         }
         let mut errors: Vec<_> = self.errors.into_iter().collect();
         errors.sort_unstable();
         for chunk in errors.chunks(CHUNK) {
             let row = |((at, key, status, text), calls): &((Timestamp, Uuid, i64, &str), i64)| {
-                json!([at.as_micros(), key.simple().to_string(), status, text, calls])
+                let key = key.into_value();
+                [
+                    organization.into_value(),
+                    at.into_value(),
+                    key,
+                    status.into_value(),
+                    text.into_value(),
+                    calls.into_value(),
+                ]
             };
-            let rows: Vec<Value> = chunk.iter().map(row).collect();
-            statements::ADD_ERRORS.within(tx).bind(organization).bind(Json(rows)).execute(&mut *tx).await?;
+            statements::ADD_ERRORS.write(tx, chunk.iter().map(row).collect()).await?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
-//! Statements of usage. Rows go in as one JSON array, so that a batch is one statement whatever its size.
+//! Statements of usage.
 
 use crate::db::dialect::Pair;
+use crate::db::{Bulk, Upsert};
 
 /// Keys of `[key, …]` that belong to the organization.
 pub const KNOWN_KEYS: Pair = Pair {
@@ -10,35 +11,17 @@ pub const KNOWN_KEYS: Pair = Pair {
         WHERE organization_id = $1 AND id IN (SELECT value::uuid FROM jsonb_array_elements_text($2))",
 };
 
-macro_rules! insert_records {
-    ($returning:literal) => {
-        Pair {
-            sqlite: concat!(
-                "INSERT INTO usage_record (organization_id, record_id, key_id, occurred_at, endpoint, method, status,
-                    duration_micros, request_bytes, response_bytes, tokens_in, tokens_out, cost_nanos, ip, user_agent, error)
-                SELECT $1, value ->> 0, unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
-                    value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11, value ->> 12, value ->> 13, value ->> 14
-                FROM json_each($2) WHERE true ON CONFLICT (organization_id, record_id) DO NOTHING",
-                $returning
-            ),
-            postgres: concat!(
-                "INSERT INTO usage_record (organization_id, record_id, key_id, occurred_at, endpoint, method, status,
-                    duration_micros, request_bytes, response_bytes, tokens_in, tokens_out, cost_nanos, ip, user_agent, error)
-                SELECT $1, value ->> 0, (value ->> 1)::uuid,
-                    to_timestamp(0) + (value ->> 2)::bigint * interval '1 microsecond', value ->> 3, value ->> 4,
-                    (value ->> 5)::bigint, (value ->> 6)::bigint, (value ->> 7)::bigint, (value ->> 8)::bigint,
-                    (value ->> 9)::bigint, (value ->> 10)::bigint, (value ->> 11)::bigint, value ->> 12, value ->> 13, value ->> 14
-                FROM jsonb_array_elements($2) ON CONFLICT (organization_id, record_id) DO NOTHING",
-                $returning
-            ),
-        }
+macro_rules! record_columns {
+    () => {
+        "usage_record (organization_id, record_id, key_id, occurred_at, endpoint, method, status, duration_micros, request_bytes,
+            response_bytes, tokens_in, tokens_out, cost_nanos, ip, user_agent, error)"
     };
 }
 
-/// Rows of a record's fields in the order of the columns, the key as hex. Those that are known are passed over.
-pub const INSERT_RECORDS: Pair = insert_records!("");
-/// Answers the ids of those that are new.
-pub const INSERT_AND_TELL_RECORDS: Pair = insert_records!(" RETURNING record_id AS value");
+pub const NEW_RECORDS: Bulk<16> = Bulk(record_columns!());
+/// Passes over those that are known, and answers the ids of those that are new.
+pub const RECORDS_IF_NEW: Upsert<16> =
+    Upsert(record_columns!(), "ON CONFLICT (organization_id, record_id) DO NOTHING RETURNING record_id AS value");
 
 /// One writer at a time is how SQLite works; PostgreSQL keeps this lock until the transaction ends.
 pub const LOCK_SUMS: Pair = Pair { sqlite: "SELECT $1", postgres: "SELECT pg_advisory_xact_lock($1)" };
@@ -53,55 +36,24 @@ pub const ROLLUPS: Pair = Pair {
           AND r.starts_at = to_timestamp(0) + (w.value ->> 1)::bigint * interval '1 microsecond'",
 };
 
-macro_rules! replace_sums {
-    () => {
-        "ON CONFLICT (organization_id, level, starts_at, key_id, route) DO UPDATE SET calls = excluded.calls,
-            client_errors = excluded.client_errors, server_errors = excluded.server_errors,
-            request_bytes = excluded.request_bytes, response_bytes = excluded.response_bytes,
-            tokens_in = excluded.tokens_in, tokens_out = excluded.tokens_out, cost_nanos = excluded.cost_nanos,
-            durations = excluded.durations"
-    };
-}
-/// Rows of `[[level, microseconds, key, route], [sums], [place, length]]`, the last two telling where the sketch stands
-/// in $3. It replaces: the rows were read and added to under the lock.
-pub const WRITE_ROLLUPS: Pair = Pair {
-    sqlite: concat!(
-        "INSERT INTO usage_rollup (organization_id, level, starts_at, key_id, route, calls, client_errors, server_errors,
-            request_bytes, response_bytes, tokens_in, tokens_out, cost_nanos, durations)
-        SELECT $1, value ->> '$[0][0]', value ->> '$[0][1]', unhex(value ->> '$[0][2]'), value ->> '$[0][3]',
-            value ->> '$[1][0]', value ->> '$[1][1]', value ->> '$[1][2]', value ->> '$[1][3]', value ->> '$[1][4]',
-            value ->> '$[1][5]', value ->> '$[1][6]', value ->> '$[1][7]',
-            substr($3, value ->> '$[2][0]', value ->> '$[2][1]')
-        FROM json_each($2) WHERE true ",
-        replace_sums!()
-    ),
-    postgres: concat!(
-        "INSERT INTO usage_rollup (organization_id, level, starts_at, key_id, route, calls, client_errors, server_errors,
-            request_bytes, response_bytes, tokens_in, tokens_out, cost_nanos, durations)
-        SELECT $1, value #>> '{0,0}', to_timestamp(0) + (value #>> '{0,1}')::bigint * interval '1 microsecond',
-            (value #>> '{0,2}')::uuid, value #>> '{0,3}',
-            (value #>> '{1,0}')::bigint, (value #>> '{1,1}')::bigint, (value #>> '{1,2}')::bigint,
-            (value #>> '{1,3}')::bigint, (value #>> '{1,4}')::bigint, (value #>> '{1,5}')::bigint,
-            (value #>> '{1,6}')::bigint, (value #>> '{1,7}')::bigint,
-            substr($3, (value #>> '{2,0}')::int, (value #>> '{2,1}')::int)
-        FROM jsonb_array_elements($2) ",
-        replace_sums!()
-    ),
-};
+/// It replaces: the rows were read and added to under the lock.
+pub const WRITE_ROLLUPS: Upsert<14> = Upsert(
+    "usage_rollup (organization_id, level, starts_at, key_id, route, calls, client_errors, server_errors, request_bytes,
+        response_bytes, tokens_in, tokens_out, cost_nanos, durations)",
+    "ON CONFLICT (organization_id, level, starts_at, key_id, route) DO UPDATE SET calls = excluded.calls,
+        client_errors = excluded.client_errors, server_errors = excluded.server_errors,
+        request_bytes = excluded.request_bytes, response_bytes = excluded.response_bytes,
+        tokens_in = excluded.tokens_in, tokens_out = excluded.tokens_out, cost_nanos = excluded.cost_nanos,
+        durations = excluded.durations",
+);
 
 pub const COUNT_ROUTES: &str = "SELECT count(*) AS value FROM usage_rollup
     WHERE organization_id = $1 AND level = $2 AND starts_at = $3 AND key_id = $4 AND route <> ''";
 
-/// Rows of `[microseconds, key, status, text, calls]`.
-pub const ADD_ERRORS: Pair = Pair {
-    sqlite: "INSERT INTO usage_error (organization_id, starts_at, key_id, status, error, calls)
-        SELECT $1, value ->> 0, unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4 FROM json_each($2) WHERE true
-        ON CONFLICT (organization_id, starts_at, key_id, status, error) DO UPDATE SET calls = usage_error.calls + excluded.calls",
-    postgres: "INSERT INTO usage_error (organization_id, starts_at, key_id, status, error, calls)
-        SELECT $1, to_timestamp(0) + (value ->> 0)::bigint * interval '1 microsecond', (value ->> 1)::uuid,
-            (value ->> 2)::bigint, value ->> 3, (value ->> 4)::bigint FROM jsonb_array_elements($2)
-        ON CONFLICT (organization_id, starts_at, key_id, status, error) DO UPDATE SET calls = usage_error.calls + excluded.calls",
-};
+pub const ADD_ERRORS: Upsert<6> = Upsert(
+    "usage_error (organization_id, starts_at, key_id, status, error, calls)",
+    "ON CONFLICT (organization_id, starts_at, key_id, status, error) DO UPDATE SET calls = usage_error.calls + excluded.calls",
+);
 
 // Counts of verifications.
 
@@ -129,20 +81,11 @@ pub const NEXT_PART: Pair = Pair {
     postgres: "SELECT id, counts FROM meter_batch WHERE is_part ORDER BY id LIMIT 1 FOR UPDATE",
 };
 
-/// Rows of `[organization, level, microseconds, key, secret, outcome, route, calls]`.
-pub const ADD_COUNTS: Pair = Pair {
-    sqlite: "INSERT INTO verify_count (organization_id, level, starts_at, key_id, secret_id, outcome, route, calls)
-        SELECT unhex(value ->> 0), value ->> 1, value ->> 2, unhex(value ->> 3), unhex(value ->> 4), value ->> 5,
-            value ->> 6, value ->> 7 FROM json_each($1) WHERE true
-        ON CONFLICT (organization_id, level, starts_at, key_id, secret_id, outcome, route)
+pub const ADD_COUNTS: Upsert<8> = Upsert(
+    "verify_count (organization_id, level, starts_at, key_id, secret_id, outcome, route, calls)",
+    "ON CONFLICT (organization_id, level, starts_at, key_id, secret_id, outcome, route)
         DO UPDATE SET calls = verify_count.calls + excluded.calls",
-    postgres: "INSERT INTO verify_count (organization_id, level, starts_at, key_id, secret_id, outcome, route, calls)
-        SELECT (value ->> 0)::uuid, value ->> 1, to_timestamp(0) + (value ->> 2)::bigint * interval '1 microsecond',
-            (value ->> 3)::uuid, (value ->> 4)::uuid, value ->> 5, value ->> 6, (value ->> 7)::bigint
-        FROM jsonb_array_elements($1)
-        ON CONFLICT (organization_id, level, starts_at, key_id, secret_id, outcome, route)
-        DO UPDATE SET calls = verify_count.calls + excluded.calls",
-};
+);
 
 // Reports.
 

@@ -1,0 +1,47 @@
+//! Verifies keys before anything is measured, so that none of them is read from the database any more.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::api::Api;
+use crate::connection::Expected;
+use crate::keyset::Keyset;
+use crate::load::Load;
+use crate::request::Request;
+use crate::schedule::Pace;
+
+/// Last uses and new hashes are written once a second.
+const FLUSH_TIME: Duration = Duration::from_secs(2);
+const MAX_WARM_UPS: u32 = 20;
+const CONNECTIONS: usize = 64;
+
+impl Api {
+    /// Verifies every key until none had to be read from the database. The first time that replaces the imported
+    /// hashes, which are remembered only once that is written.
+    pub fn warm_up(&self, keys: &Keyset) -> Result<()> {
+        let request = Request::verify(self.address, &self.service_key, keys.get(0).len());
+        let (to, expected) = (vec![self.address], Expected::VALID);
+        let load = Load { to, request: &request, keys, expected, connections: CONNECTIONS };
+        for _ in 0..MAX_WARM_UPS {
+            let before = self.cache_misses()?;
+            let outcome = load.run(Pace::EachOnce)?;
+            ensure!(outcome.errors == 0, "{} of {} keys were not valid", outcome.errors, outcome.requests);
+            std::thread::sleep(FLUSH_TIME);
+            let misses = self.cache_misses()? - before;
+            eprintln!("  verified {} keys, {misses} read from the database", keys.len());
+            if misses == 0 {
+                return Ok(());
+            }
+        }
+        bail!("after {MAX_WARM_UPS} passes over all keys some are still read from the database")
+    }
+
+    /// How many keys had to be read from the database so far.
+    pub fn cache_misses(&self) -> Result<u64> {
+        let metrics = self.get("/metrics")?;
+        let value = metrics.lines().find_map(|line| line.strip_prefix("keyward_cache_misses_total "));
+        let value = value.context("/metrics has no keyward_cache_misses_total")?;
+        Ok(value.trim().parse::<f64>()? as u64)
+    }
+}
