@@ -5,8 +5,8 @@
 help:
 	@echo "make run          build and serve with embedded SQLite in ./keyward-data"
 	@echo "make test         the whole suite, on SQLite and PostgreSQL; installs what it needs"
-	@echo "make bench        speed beside bare hyper and axum, as a table and as JSON"
-	@echo "make bench-large  the same with a million cached and ten million stored keys"
+	@echo "make bench        speed beside bare hyper, axum, Redis and inserts, as tables and as JSON"
+	@echo "make bench-large  with a million cached and ten million stored keys, ten million usage records"
 	@echo "make check        format, lints, house rules, generated files"
 	@echo "make gen          write openapi.json"
 
@@ -20,10 +20,16 @@ test:
 bench:
 	cargo build --profile bench -p keyward-server -p keyward-bench
 	target/release/keyward-bench
+	target/release/keyward-bench --shared-limits --output bench/results/shared-limits.json
+	target/release/keyward-bench --one-budget --output bench/results/one-budget.json
+	target/release/keyward-bench --usage-records 1000000 --output bench/results/usage-sqlite.json
+	target/release/keyward-bench --usage-records 1000000 --postgres --output bench/results/usage-postgres.json
 
 bench-large:
 	cargo build --profile bench -p keyward-server -p keyward-bench
 	target/release/keyward-bench --cached-memory 1000000 --database-keys 10000000
+	target/release/keyward-bench --usage-records 10000000 --output bench/results/usage-sqlite.json
+	target/release/keyward-bench --usage-records 10000000 --postgres --output bench/results/usage-postgres.json
 
 check:
 	cargo fmt --all --check

@@ -38,6 +38,7 @@ use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 
 use crate::report::Report;
+use crate::stores::Databases;
 
 #[derive(Parser)]
 #[command(about = "Measures verify and forward-auth beside an axum JSON echo and a bare hyper hello")]
@@ -75,9 +76,15 @@ pub struct Options {
     /// Measure only what it costs to share limits through Redis, on a PostgreSQL of its own.
     #[arg(long, conflicts_with_all = ["usage_records", "audit_events", "audit_search"])]
     shared_limits: bool,
+    /// Measure only whether two nodes keep one limit together, for two minutes.
+    #[arg(long, conflicts_with_all = ["usage_records", "audit_events", "audit_search", "shared_limits"])]
+    one_budget: bool,
     /// An empty PostgreSQL database for the usage records or the audit events; SQLite when absent.
     #[arg(long)]
     database_url: Option<String>,
+    /// The same on a PostgreSQL that is started for it, durable as in earnest.
+    #[arg(long, conflicts_with = "database_url")]
+    postgres: bool,
     /// Measure only the two servers that are compared with; needs no keyward.
     #[arg(long)]
     baselines_only: bool,
@@ -108,16 +115,21 @@ fn main() -> Result<()> {
     let options = Options::parse();
     machine::pin(machine::LOAD_CORE)?;
     let mut report = Report::default();
+    let mut databases = options.postgres.then(Databases::start).transpose()?;
+    let own = databases.as_mut().map(Databases::make).transpose()?;
+    let database_url = own.or_else(|| options.database_url.clone());
     if options.baselines_only {
         hot_routes::measure_baselines(&options, &mut report)?;
     } else if let Some(count) = options.usage_records {
-        usage_records::measure(count, options.database_url.as_deref(), &options.keyward()?, &mut report)?;
+        usage_records::measure(count, database_url.as_deref(), &options.keyward()?, &mut report)?;
     } else if let Some(count) = options.audit_events {
-        audit_events::measure(count, options.database_url.as_deref(), &options.keyward()?, &mut report)?;
+        audit_events::measure(count, database_url.as_deref(), &options.keyward()?, &mut report)?;
     } else if let Some(count) = options.audit_search {
-        audit_search::measure(count, options.database_url.as_deref(), &options.keyward()?, &mut report)?;
+        audit_search::measure(count, database_url.as_deref(), &options.keyward()?, &mut report)?;
     } else if options.shared_limits {
         shared_limits::measure(&options, &options.keyward()?, &mut report)?;
+    } else if options.one_budget {
+        one_budget::measure(&options.keyward()?, &mut report)?;
     } else {
         let program = options.keyward()?;
         hot_routes::measure(&options, &program, &mut report)?;

@@ -1,21 +1,23 @@
 //! Whether two nodes under full load keep one limit together: in every sliding minute never more than it allows, and of the first
 //! minute nearly all of it.
 
-use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use crate::connection::Expected;
 use crate::figures::{Figure, Target::AtLeast, Target::AtMost};
-use crate::keyset::Keyset;
+use crate::instance::{Instance, Place};
 use crate::load::Load;
 use crate::report::Report;
 use crate::request::Request;
 use crate::schedule::Pace;
+use crate::shared_limits::{limit, settings};
+use crate::stores::{Databases, Redis};
 
 /// Calls a minute, of both nodes together.
-pub const LIMIT: u64 = 10_000;
+const LIMIT: u64 = 10_000;
 const MINUTE: Duration = Duration::from_secs(60);
 /// Two minutes and a little: the budget is used up, comes back, and is used up again.
 const TIME: Duration = Duration::from_secs(125);
@@ -28,12 +30,17 @@ struct Admitted {
     answered: Instant,
 }
 
-/// Loads the nodes with calls of one key.
-pub fn measure(nodes: &[SocketAddr], service_key: &str, key: &Keyset, report: &mut Report) -> Result<()> {
-    eprintln!("One budget of {LIMIT} a minute on {} nodes, {} s", nodes.len(), TIME.as_secs());
-    let request = Request::verify(nodes[0], service_key, key.get(0).len());
-    let (to, expected, connections) = (nodes.to_vec(), Expected::VALID, CONNECTIONS * nodes.len());
-    let load = Load { to, request: &request, keys: key, expected, connections };
+/// Loads two nodes that share limits in slices with calls of one key.
+pub fn measure(program: &Path, report: &mut Report) -> Result<()> {
+    let (mut databases, redis) = (Databases::start()?, Redis::start()?);
+    let settings = settings(&redis, "leased").to_vec();
+    let first = Instance::set_up_at(program, Place { database_url: Some(databases.make()?), settings })?;
+    let second = first.join(&[])?;
+    let key = first.import_with(1, 1, &limit(LIMIT))?;
+    eprintln!("One budget of {LIMIT} a minute on two nodes, {} s", TIME.as_secs());
+    let request = Request::verify(first.api.address, &first.api.service_key, key.get(0).len());
+    let (to, expected) = (vec![first.api.address, second.api.address], Expected::VALID);
+    let load = Load { to, request: &request, keys: &key, expected, connections: 2 * CONNECTIONS };
     let mut admitted = Vec::new();
     let start = Instant::now();
     let outcome = load.run_and_tell(Pace::Full { time: TIME }, |answer| {

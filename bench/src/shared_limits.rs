@@ -1,12 +1,12 @@
 //! What sharing limits costs: nodes on one PostgreSQL with a Redis, in slices and decision by decision, beside the same nodes
-//! without one and beside a client that only calls the script. And whether two nodes keep one budget, minute by minute.
+//! without one and beside a client that only calls the script.
 
 use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::Result;
 use keyward_core::limit::LimitRule;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Options;
 use crate::bare_script::BareScript;
@@ -15,7 +15,6 @@ use crate::contest::{Runs, Subject};
 use crate::figures::{Figure, Target::AtLeast};
 use crate::instance::{Instance, PLAN_PER_MINUTE, Place};
 use crate::load::Load;
-use crate::one_budget;
 use crate::report::Report;
 use crate::request::Request;
 use crate::schedule::Pace;
@@ -32,15 +31,10 @@ pub fn measure(options: &Options, program: &Path, report: &mut Report) -> Result
     let place = Place { database_url: Some(databases.make()?), ..Place::default() };
     eprintln!("Preparing {} keys on PostgreSQL", options.keys);
     let local = Instance::set_up_at(program, place)?;
-    let limit = |limit: u64| json!({ "limits": [{ "name": "requests", "limit": limit, "window_seconds": 60 }] });
     let keys = local.import_with(options.keys, options.keys, &limit(KEY_LIMIT))?;
-    let shared = |mode: &str| {
-        let prefix = ("KEYWARD_REDIS_PREFIX", mode.to_owned());
-        [("KEYWARD_REDIS_URL", redis.url.clone()), ("KEYWARD_REDIS_MODE", mode.to_owned()), prefix]
-    };
     let second = local.join(&[])?;
-    let leased = [local.join(&shared("leased"))?, local.join(&shared("leased"))?];
-    let exact = local.join(&shared("exact"))?;
+    let leased = [local.join(&settings(&redis, "leased"))?, local.join(&settings(&redis, "leased"))?];
+    let exact = local.join(&settings(&redis, "exact"))?;
     for api in [&local.api, &second.api, &leased[0].api, &leased[1].api, &exact.api] {
         api.warm_up(&keys)?;
     }
@@ -78,8 +72,16 @@ pub fn measure(options: &Options, program: &Path, report: &mut Report) -> Result
     report.figures.push(Figure::new(format!("{EXACT} / bare script"), "requests/s", beside_bare, AtLeast(0.6)));
     report.figures.push(Figure::none("answers other than expected, with Redis", errors));
     report.runs.0.extend(runs.0);
+    Ok(())
+}
 
-    let only = local.import_with(1, 1, &limit(one_budget::LIMIT))?;
-    let to = of_leased.map(|(_, address)| address);
-    one_budget::measure(&to, &local.api.service_key, &only, report)
+/// Settings of a node that shares its limits; nodes of one mode share them with each other.
+pub fn settings(redis: &Redis, mode: &str) -> [(&'static str, String); 3] {
+    let prefix = ("KEYWARD_REDIS_PREFIX", mode.to_owned());
+    [("KEYWARD_REDIS_URL", redis.url.clone()), ("KEYWARD_REDIS_MODE", mode.to_owned()), prefix]
+}
+
+/// The fields of a key with a limit a minute.
+pub fn limit(limit: u64) -> Value {
+    json!({ "limits": [{ "name": "requests", "limit": limit, "window_seconds": 60 }] })
 }

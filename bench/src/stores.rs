@@ -38,7 +38,7 @@ impl Databases {
     }
 }
 
-/// A Redis that keeps everything in memory.
+/// A Redis that keeps everything in memory, on the load generator's core.
 pub struct Redis {
     process: Child,
     pub url: String,
@@ -49,8 +49,7 @@ impl Redis {
         let port = free_port()?;
         let mut command = Command::new("redis-server");
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
-        let start = || command.stdout(Stdio::null()).spawn().context("redis-server is not installed");
-        let process = machine::start_on_both(start)?;
+        let process = command.stdout(Stdio::null()).spawn().context("redis-server is not installed")?;
         let redis = Self { process, url: format!("redis://127.0.0.1:{port}") };
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {

@@ -34,7 +34,7 @@ macro_rules! kinds {
 
 kinds! {
     Organization "org", User "usr", Key "key", KeySecret "sec", Keyspace "kss", Plan "pln", Session "ses",
-    Invitation "inv", Event "aud", Job "job", Backup "bak", Webhook "whk", Request "req", Node "nod", MeterBatch "mtb", SigningKey "sgk", Mail "mai", Leak "lek", Announcement "ann", Binding "rol",
+    Invitation "inv", Event "aud", Job "job", Backup "bak", Webhook "whk", Request "req", Node "nod", MeterBatch "mtb", UsageBatch "usb", SigningKey "sgk", Mail "mai", Leak "lek", Announcement "ann", Binding "rol",
     Reservation "rsv", Passkey "pky", Challenge "chl",
 }
 

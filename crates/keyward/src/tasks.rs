@@ -69,6 +69,7 @@ impl Tasks {
             tokio::spawn(write(verifier, limits.clone(), flush_every, stopped.clone())),
             tokio::spawn(meter(usage.clone(), meter_every, stopped.clone())),
             tokio::spawn(fold(usage.clone(), meter_every, stopped.clone())),
+            tokio::spawn(add_up(usage.clone(), meter_every, stopped.clone())),
             tokio::spawn(share(limits.clone(), stopped.clone())),
             tokio::spawn(keep_times(plans, reservations, audit, flush_every, stopped.clone())),
             tokio::spawn(deliver(sessions.clone(), stopped.clone())),
@@ -169,6 +170,21 @@ async fn fold(usage: Usage, every: Duration, mut stopped: watch::Receiver<bool>)
                 tracing::warn!(%error, "counts of verifications could not be added up; it is tried again");
             },
             _ = stopped.changed() => return,
+        }
+    }
+}
+
+/// Adds what records left behind to the sums.
+async fn add_up(usage: Usage, every: Duration, mut stopped: watch::Receiver<bool>) {
+    let mut timer = interval(every);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = timer.tick() => {}
+            _ = stopped.changed() => return,
+        }
+        if let Err(error) = usage.add_up_all().await {
+            tracing::warn!(%error, "what records add to the sums waits; it is tried again");
         }
     }
 }

@@ -123,13 +123,13 @@ impl Batch {
     }
 }
 
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+pub(super) fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let (taken, left) = rest.split_first_chunk()?;
     *rest = left;
     Some(*taken)
 }
 
-fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+pub(super) fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
     let length = u32::from_le_bytes(take(rest)?) as usize;
     let (text, left) = rest.split_at_checked(length)?;
     *rest = left;

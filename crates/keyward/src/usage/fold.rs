@@ -52,8 +52,14 @@ impl BatchRow {
 }
 
 impl Usage {
-    /// Adds everything that is written to the sums.
+    /// Adds everything that is written to the sums, counts and records.
     pub async fn fold(&self) -> Result<()> {
+        self.fold_counts().await?;
+        self.add_up_all().await
+    }
+
+    /// Adds the written counts.
+    pub(super) async fn fold_counts(&self) -> Result<()> {
         let pending: PendingRow = sql(statements::PENDING).one(&self.ground.db).await?;
         if pending.entry_count == 0 && pending.part_count == 0 {
             return Ok(());

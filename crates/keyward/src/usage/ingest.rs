@@ -1,4 +1,4 @@
-//! Taking a batch of records in: checked one by one, written with one statement, added to the sums, committed as one.
+//! Taking a batch of records in: checked one by one, written with one statement, together with what they add to the sums.
 
 use std::collections::HashSet;
 
@@ -6,10 +6,10 @@ use keyward_core::access::Permission;
 use keyward_core::id::{self, Id};
 
 use super::record::{NewRecord, Record, Rejection};
-use super::rollup::Rollup;
+use super::rollup::{self, Rollup};
 use super::{Usage, sql as statements};
 use crate::context::Context;
-use crate::db::{Bind as _, DbError, Json, Value};
+use crate::db::{Bind as _, DbError, Json, Tx, Value, sql};
 use crate::error::{Error, Result};
 
 /// Most records of a batch.
@@ -26,7 +26,7 @@ pub struct Receipt {
 }
 
 impl Usage {
-    /// Takes records of calls with keys of an organization. What is accepted has been committed, sums included.
+    /// Takes records of calls with keys of an organization. What is accepted has been committed, with what it adds to the sums.
     pub async fn record(
         &self,
         context: &Context,
@@ -54,13 +54,13 @@ impl Usage {
 
     /// How it is almost always: sums are made before the database is held, and nothing is read back.
     async fn write_if_all_are_new(&self, organization: Id<id::Organization>, records: &[Record]) -> Result<bool> {
-        let (rows, sums) = (rows(organization, records), Rollup::of(records));
-        let mut tx = self.ground.db.begin().await?;
+        let (rows, sums) = (rows(organization, records), Rollup::of(records).to_bytes());
+        let mut tx = self.begin(organization).await?;
         match statements::NEW_RECORDS.insert(&mut tx, rows).await {
             Err(DbError::Taken { .. }) => return Ok(false),
             inserted => inserted?,
         }
-        sums.add_to(&mut tx, organization).await?;
+        self.write_sums(&mut tx, organization, sums).await?;
         tx.commit().await?;
         Ok(true)
     }
@@ -69,13 +69,30 @@ impl Usage {
     async fn write_new(&self, organization: Id<id::Organization>, records: &mut Vec<Record>) -> Result<usize> {
         let given = records.len();
         let rows = rows(organization, records);
-        let mut tx = self.ground.db.begin().await?;
+        let mut tx = self.begin(organization).await?;
         let new: Vec<(String,)> = statements::RECORDS_IF_NEW.tell(&mut tx, rows).await?;
         let new: HashSet<String> = new.into_iter().map(|(id,)| id).collect();
         records.retain(|record| new.contains(&record.id));
-        Rollup::of(records).add_to(&mut tx, organization).await?;
+        if !records.is_empty() {
+            self.write_sums(&mut tx, organization, Rollup::of(records).to_bytes()).await?;
+        }
         tx.commit().await?;
         Ok(given - records.len())
+    }
+
+    /// Begins to write records; nobody makes the sums of this organization anew until that ends.
+    async fn begin(&self, organization: Id<id::Organization>) -> Result<Tx> {
+        let mut tx = self.ground.db.begin().await?;
+        let join = statements::JOIN_RECORDS.within(&tx).bind(rollup::mark_of_records(organization));
+        join.execute(&mut tx).await?;
+        Ok(tx)
+    }
+
+    /// Writes down what the records add to the sums; `add_up` adds it.
+    async fn write_sums(&self, tx: &mut Tx, organization: Id<id::Organization>, sums: Vec<u8>) -> Result<()> {
+        let write = sql(statements::WRITE_SUMS).bind(organization).bind(self.ground.new_id::<id::UsageBatch>());
+        write.bind(sums).execute(tx).await?;
+        Ok(())
     }
 
     /// Keeps the records that are valid, the first of those with the same id, in the order of their ids: in one order

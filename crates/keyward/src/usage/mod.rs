@@ -1,14 +1,16 @@
 //! Usage: what callers report of each call (`ingest`), what the verifier counts by itself (`meter`), the sums over both
 //! (`rollup`), and the reports that are read from the sums (`reports`).
 //!
-//! Records, and the sums they change, commit together, so a crash leaves no drift between the two. Limits and quotas are
+//! Records, and what they add to the sums, commit together, so a crash leaves no drift between the two. Limits and quotas are
 //! not kept here: what decides about a call must not wait for what is told about it.
 
+mod add_up;
 mod batch;
 mod flush;
 mod fold;
 mod ingest;
 pub mod meter;
+mod packed;
 mod recompute;
 mod record;
 mod reports;
@@ -62,7 +64,8 @@ impl Usage {
     async fn reach(&self, context: &Context, organization: Id<id::Organization>) -> Result<Whose> {
         let whose = context.require(organization, Permission::UsageRead)?;
         self.require_present(context, organization).await?;
-        self.fold().await?;
+        self.fold_counts().await?;
+        self.add_up(organization).await?;
         Ok(whose)
     }
 

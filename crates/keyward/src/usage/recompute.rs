@@ -12,7 +12,7 @@ use keyward_core::usd::Usd;
 use super::record::{Record, route_of};
 use super::rollup::{self, Level, Rollup};
 use super::totals::RollupRow;
-use super::{Usage, sql as statements};
+use super::{Usage, add_up, sql as statements};
 use crate::context::Context;
 use crate::db::{Tx, row, sql};
 use crate::error::{Error, Result};
@@ -88,7 +88,17 @@ impl Usage {
     async fn recompute_day(&self, organization: Id<id::Organization>, day: Timestamp) -> Result<()> {
         let next = day.plus_days(1);
         let mut tx = self.ground.db.begin().await?;
+        // First what waits is added: these records are among those that are read below.
+        let hold = statements::HOLD_RECORDS.within(&tx).bind(rollup::mark_of_records(organization));
+        hold.execute(&mut tx).await?;
         rollup::lock(&mut tx, organization).await?;
+        loop {
+            let waiting = add_up::take(&mut tx, organization).await?;
+            if waiting.len() == 0 {
+                break;
+            }
+            waiting.add_to(&mut tx, organization).await?;
+        }
         for level in [Level::Minute, Level::Hour, Level::Day] {
             clear(&mut tx, organization, level, day, next).await?;
         }

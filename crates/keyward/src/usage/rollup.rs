@@ -1,5 +1,5 @@
-//! Sums by minute, hour, day and month: which are kept is one table, `GRAINS`. A batch is summed up in memory first; then
-//! the stored sums it touches are read, added to, and written back under one lock, in the transaction of its records.
+//! Sums by minute, hour, day and month: which are kept is one table, `GRAINS`. Batches are summed up in memory first; then
+//! the stored sums they touch are read, added to, and written back under one lock.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -33,16 +33,12 @@ enum About {
     Route,
 }
 
-/// Every kind of sum that is kept. Reports read days and months; minutes and hours are for what happened just now.
-const GRAINS: [(Level, About); 8] = [
-    (Level::Minute, About::Organization),
-    (Level::Hour, About::Organization),
-    (Level::Day, About::Organization),
-    (Level::Day, About::Key),
-    (Level::Day, About::Route),
-    (Level::Month, About::Organization),
-    (Level::Month, About::Key),
-    (Level::Month, About::Route),
+/// Every kind of sum that is kept. Calls are added to the first level of each, which the others are made of. Reports read days
+/// and months only; minutes and hours are for what happened just now.
+const GRAINS: [(About, &[Level]); 3] = [
+    (About::Organization, &[Level::Minute, Level::Hour, Level::Day, Level::Month]),
+    (About::Key, &[Level::Day, Level::Month]),
+    (About::Route, &[Level::Day, Level::Month]),
 ];
 
 /// Most routes of an organization that have sums of their own in a day or a month.
@@ -76,18 +72,40 @@ impl Level {
 
 /// Where one sum stands.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Slot<'a> {
-    level: Level,
-    starts_at: Timestamp,
-    key: Uuid,
+pub(super) struct Slot<'a> {
+    pub level: Level,
+    pub starts_at: Timestamp,
+    pub key: Uuid,
     /// Empty for all routes.
-    route: Cow<'a, str>,
+    pub route: Cow<'a, str>,
+}
+
+/// Which failed calls of a day one line counts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct ErrorLine<'a> {
+    pub day: Timestamp,
+    pub key: Uuid,
+    pub status: i64,
+    /// The reported text; empty where there was none.
+    pub error: Cow<'a, str>,
 }
 
 impl Slot<'_> {
     fn of_row(row: &RollupRow) -> Option<Slot<'static>> {
         let level = Level::ALL.into_iter().find(|level| level.as_str() == row.level)?;
         Some(Slot { level, starts_at: row.starts_at, key: row.key_id, route: Cow::Owned(row.route.clone()) })
+    }
+
+    /// Where the same calls are summed up over longer times.
+    fn coarser(&self) -> impl Iterator<Item = Self> {
+        let about = match self {
+            slot if !slot.route.is_empty() => About::Route,
+            slot if slot.key != ALL_KEYS => About::Key,
+            _ => About::Organization,
+        };
+        let made_of = GRAINS.iter().filter(move |(of, levels)| *of == about && levels[0] == self.level);
+        let levels = made_of.flat_map(|(_, levels)| &levels[1..]);
+        levels.map(|level| Self { level: *level, starts_at: level.start_of(self.starts_at), ..self.clone() })
     }
 
     fn others(&self) -> Self {
@@ -102,9 +120,8 @@ impl Slot<'_> {
 /// Sums of one organization that are to be added to the stored ones.
 #[derive(Default)]
 pub(super) struct Rollup<'a> {
-    sums: HashMap<Slot<'a>, Totals>,
-    /// Failed calls by day, key, status and text.
-    errors: HashMap<(Timestamp, Uuid, i64, &'a str), i64>,
+    pub(super) sums: HashMap<Slot<'a>, Totals>,
+    pub(super) errors: HashMap<ErrorLine<'a>, i64>,
 }
 
 impl<'a> Rollup<'a> {
@@ -115,20 +132,38 @@ impl<'a> Rollup<'a> {
     }
 
     fn add(&mut self, record: &'a Record) {
-        let starts = Level::ALL.map(|level| level.start_of(record.occurred_at));
-        for (level, about) in GRAINS {
+        for (about, levels) in GRAINS {
             let (key, route) = match about {
                 About::Organization => (ALL_KEYS, ""),
                 About::Key => (record.key.uuid(), ""),
                 About::Route => (ALL_KEYS, record.route.as_str()),
             };
-            let slot = Slot { level, starts_at: starts[level as usize], key, route: Cow::Borrowed(route) };
+            let starts_at = levels[0].start_of(record.occurred_at);
+            let slot = Slot { level: levels[0], starts_at, key, route: Cow::Borrowed(route) };
             self.sums.entry(slot).or_default().add(record);
         }
         if record.status >= 400 || record.error.is_some() {
-            let text = record.error.as_deref().unwrap_or_default();
-            let line = (starts[Level::Day as usize], record.key.uuid(), record.status, text);
-            *self.errors.entry(line).or_default() += 1;
+            let (day, key) = (Level::Day.start_of(record.occurred_at), record.key.uuid());
+            let error = Cow::Borrowed(record.error.as_deref().unwrap_or_default());
+            *self.errors.entry(ErrorLine { day, key, status: record.status, error }).or_default() += 1;
+        }
+    }
+
+    /// How many sums and lines it holds.
+    pub(super) fn len(&self) -> usize {
+        self.sums.len() + self.errors.len()
+    }
+
+    /// Makes the sums over longer times of those that calls were added to.
+    fn raise(&mut self) {
+        let mut raised: HashMap<Slot<'a>, Totals> = HashMap::new();
+        for (slot, totals) in &self.sums {
+            for slot in slot.coarser() {
+                raised.entry(slot).or_default().merge(totals);
+            }
+        }
+        for (slot, totals) in raised {
+            self.sums.entry(slot).or_default().merge(&totals);
         }
     }
 
@@ -143,6 +178,7 @@ impl<'a> Rollup<'a> {
     /// Adds everything to the stored sums.
     pub(super) async fn add_to(mut self, tx: &mut Tx, organization: Id<id::Organization>) -> Result<()> {
         lock(tx, organization).await?;
+        self.raise();
         let others: Vec<Slot<'_>> = self.sums.keys().filter(|slot| !slot.route.is_empty()).map(Slot::others).collect();
         let wanted: Vec<Value> = self.sums.keys().chain(&others).map(Slot::name).collect();
         let rows: Vec<RollupRow> =
@@ -209,19 +245,13 @@ impl<'a> Rollup<'a> {
             };
             statements::WRITE_ROLLUPS.write(tx, chunk.iter().map(row).collect()).await?;
         }
-        let mut errors: Vec<_> = self.errors.into_iter().collect();
+        let mut errors: Vec<(ErrorLine<'a>, i64)> = self.errors.into_iter().collect();
         errors.sort_unstable();
         for chunk in errors.chunks(CHUNK) {
-            let row = |((at, key, status, text), calls): &((Timestamp, Uuid, i64, &str), i64)| {
-                let key = key.into_value();
-                [
-                    organization.into_value(),
-                    at.into_value(),
-                    key,
-                    status.into_value(),
-                    text.into_value(),
-                    calls.into_value(),
-                ]
+            let row = |(line, calls): &(ErrorLine<'a>, i64)| {
+                let (key, status, error) =
+                    (line.key.into_value(), line.status.into_value(), (*line.error).into_value());
+                [organization.into_value(), line.day.into_value(), key, status, error, calls.into_value()]
             };
             statements::ADD_ERRORS.write(tx, chunk.iter().map(row).collect()).await?;
         }
@@ -231,10 +261,18 @@ impl<'a> Rollup<'a> {
 
 /// Holds the sums of an organization until the transaction ends: they are read, added to, and written back.
 pub(super) async fn lock(tx: &mut Tx, organization: Id<id::Organization>) -> Result<()> {
-    // Half of the id tells organizations apart well enough; two that share it only wait for each other.
-    let mark = organization.uuid().as_u128() as i64;
-    statements::LOCK_SUMS.within(tx).bind(mark).execute(tx).await?;
+    statements::LOCK_SUMS.within(tx).bind(mark(organization)).execute(tx).await?;
     Ok(())
+}
+
+/// Names an organization's records to the locks of its writers.
+pub(super) fn mark_of_records(organization: Id<id::Organization>) -> i64 {
+    !mark(organization)
+}
+
+/// Half of the id tells organizations apart well enough; two that share it only wait for each other.
+fn mark(organization: Id<id::Organization>) -> i64 {
+    organization.uuid().as_u128() as i64
 }
 
 #[cfg(test)]

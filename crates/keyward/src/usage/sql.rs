@@ -23,6 +23,19 @@ pub const NEW_RECORDS: Bulk<16> = Bulk(record_columns!());
 pub const RECORDS_IF_NEW: Upsert<16> =
     Upsert(record_columns!(), "ON CONFLICT (organization_id, record_id) DO NOTHING RETURNING record_id AS value");
 
+/// Taken by whoever writes records; many may at a time.
+pub const JOIN_RECORDS: Pair = Pair { sqlite: "SELECT $1", postgres: "SELECT pg_advisory_xact_lock_shared($1)" };
+/// While this is held, nobody writes records.
+pub const HOLD_RECORDS: Pair = Pair { sqlite: "SELECT $1", postgres: "SELECT pg_advisory_xact_lock($1)" };
+
+pub const WRITE_SUMS: &str = "INSERT INTO usage_batch (organization_id, id, sums) VALUES ($1, $2, $3)";
+/// Takes the oldest away and answers them: whoever commits that has added them.
+pub const TAKE_SUMS: &str = "DELETE FROM usage_batch WHERE organization_id = $1 AND id IN
+    (SELECT id FROM usage_batch WHERE organization_id = $1 ORDER BY id LIMIT $2) RETURNING sums AS value";
+pub const ARE_SUMS_WAITING: &str =
+    "SELECT count(*) AS value FROM (SELECT 1 AS one FROM usage_batch WHERE organization_id = $1 LIMIT 1) AS first";
+pub const ORGANIZATIONS_WAITING: &str = "SELECT DISTINCT organization_id AS value FROM usage_batch";
+
 /// One writer at a time is how SQLite works; PostgreSQL keeps this lock until the transaction ends.
 pub const LOCK_SUMS: Pair = Pair { sqlite: "SELECT $1", postgres: "SELECT pg_advisory_xact_lock($1)" };
 
