@@ -89,6 +89,10 @@ pub enum Tx {
     Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
 }
 
+/// Pages in the log of SQLite after which they are moved into the file. A batch of records touches a thousand pages by itself;
+/// those that the next batches touch as well are moved once for all of them.
+const CHECKPOINT_PAGES: &str = "8192";
+
 /// How long a statement waits for a connection before the database counts as unreachable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -104,7 +108,7 @@ impl Db {
             .foreign_keys(true)
             .disable_statement_logging();
         // 32 MiB: where a table is large, each batch would read its indexes again.
-        let writing = options.clone().pragma("cache_size", "-32768");
+        let writing = options.clone().pragma("cache_size", "-32768").pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
         let pool = |connections| {
             SqlitePoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT).idle_timeout(None)
         };

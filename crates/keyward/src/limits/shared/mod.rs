@@ -1,22 +1,21 @@
 //! Limits that nodes share through Redis: `exact`, one script for each decision, or `leased`, slices of the budget that
 //! a node uses without a trip. While Redis does not answer, each limit goes by its own policy.
 
+mod exact;
 mod link;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use keyward_core::limit::{
-    Bound, Counting, Decision, Drawn, Grant, Lease, LimitState, MAX_COUNT, Mode, Notice, grain, whole_seconds,
-};
+use keyward_core::limit::{Bound, Counting, Decision, Drawn, Grant, Lease, MAX_COUNT, grain};
 use keyward_core::time::Clock;
-use keyward_core::verdict::Outcome;
 use redis::{RedisError, Script};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::announce::Board;
 use crate::config::{RedisMode, RedisSettings};
 use crate::error::Result;
+use exact::Exact;
 use link::Link;
 
 /// Slices that are asked for in one trip.
@@ -29,7 +28,7 @@ pub(crate) struct Shared {
     clock: Clock,
     board: Arc<Board>,
     link: Link,
-    exact: Script,
+    exact: Exact,
     lease: Script,
     wanted: mpsc::UnboundedSender<Wanted>,
     asked: tokio::sync::Mutex<mpsc::UnboundedReceiver<Wanted>>,
@@ -63,7 +62,7 @@ impl Shared {
             clock,
             board,
             link: Link::new(&settings.url)?,
-            exact: Script::new(include_str!("exact.lua")),
+            exact: Exact::new(),
             lease: Script::new(include_str!("lease.lua")),
             wanted,
             asked: tokio::sync::Mutex::new(asked),
@@ -84,28 +83,15 @@ impl Shared {
 
     /// Keeps the connection and fetches the slices that are waited for. Never returns.
     pub(crate) async fn run(&self) {
-        tokio::join!(self.link.keep(), self.fetch());
+        tokio::join!(self.link.keep(), self.fetch(), self.exact.run(&self.link));
     }
 
     /// Decides about all limits of a call in one atomic script. `None` when Redis did not answer.
     pub(crate) async fn decide(&self, drawn: &[Drawn<'_>], dry_run: bool) -> Option<Decision> {
-        let mut connection = self.link.connection()?;
-        let mut call = self.exact.prepare_invoke();
-        call.arg(self.shift()).arg(u8::from(dry_run));
-        for Drawn { bound, cost } in drawn {
-            let rule = &bound.rule;
-            self.keys(&mut call, bound);
-            let window = rule.window_micros();
-            call.arg(window).arg(grain(rule.limit, window)).arg(rule.ceiling()).arg(*cost);
-            call.arg(u8::from(rule.mode == Mode::Enforce));
-        }
-        match call.invoke_async::<Vec<i64>>(&mut connection).await {
-            Ok(answer) => Some(read(drawn, &answer, dry_run)),
-            Err(error) => {
-                self.link.lose(&error);
-                None
-            }
-        }
+        self.link.connection()?;
+        let names: Vec<[String; 2]> = drawn.iter().map(|drawn| self.names(drawn.bound)).collect();
+        let answer = self.exact.ask(&names, self.shift(), drawn, dry_run).await?;
+        Some(exact::read(drawn, &answer, dry_run))
     }
 
     /// Waits until new slices of these limits are there, or Redis is gone.
@@ -162,8 +148,8 @@ impl Shared {
         for Queue { bound, least, sum, .. } in queues {
             let (rule, window) = (&bound.rule, bound.rule.window_micros());
             let settled = bound.counter.lock().lease.settle();
-            self.keys(&mut call, bound);
-            call.arg(window).arg(grain(rule.limit, window)).arg(rule.ceiling());
+            let [marks, costs] = self.names(bound);
+            call.key(marks).key(costs).arg(window).arg(grain(rule.limit, window)).arg(rule.ceiling());
             call.arg(Lease::slice(rule, *sum)).arg(*least).arg(Lease::life(rule));
             call.arg(settled.at).arg(settled.granted).arg(settled.unused);
         }
@@ -176,9 +162,9 @@ impl Shared {
         Ok(())
     }
 
-    fn keys(&self, call: &mut redis::ScriptInvocation<'_>, bound: &Bound) {
-        let id = bound.counter.id;
-        call.key(format!("{}:{{{id:032x}}}:marks", self.prefix)).key(format!("{}:{{{id:032x}}}:costs", self.prefix));
+    /// Where Redis keeps what was counted of a limit: marks and costs.
+    fn names(&self, bound: &Bound) -> [String; 2] {
+        ["marks", "costs"].map(|part| format!("{}:{{{:032x}}}:{part}", self.prefix, bound.counter.id))
     }
 
     /// Redis's own clock counts, so that nodes need not agree on the time; a clock that was set by hand is followed.
@@ -188,30 +174,4 @@ impl Shared {
             clock @ Clock::Manual(_) => clock.now().as_micros() - Clock::System.now().as_micros(),
         }
     }
-}
-
-/// The decision that the script tells of.
-fn read(drawn: &[Drawn<'_>], answer: &[i64], dry_run: bool) -> Decision {
-    let mut decision = Decision::default();
-    let taken = answer.first() == Some(&1);
-    for (Drawn { bound, cost }, numbers) in drawn.iter().zip(answer[1..].chunks_exact(3)) {
-        let rule = &bound.rule;
-        let (used, wait, fits) = (u64::try_from(numbers[0]).unwrap_or(0), numbers[1], numbers[2] == 1);
-        let counted = if taken && !dry_run { *cost } else { 0 };
-        let refused = !fits && rule.mode == Mode::Enforce;
-        if refused {
-            decision.refused = Some(Outcome::RateLimited);
-        }
-        if !fits && !dry_run && bound.counter.lock().is_first_hit() {
-            decision.notices.push(Notice::hit(rule));
-        }
-        let wait = if used == 0 && counted > 0 { rule.window_micros() } else { wait };
-        decision.limits.push(LimitState {
-            rule: rule.clone(),
-            remaining: rule.limit.saturating_sub(used + counted),
-            reset_seconds: whole_seconds(wait),
-            refused,
-        });
-    }
-    decision
 }
