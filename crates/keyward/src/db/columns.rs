@@ -5,7 +5,8 @@ use sqlx::Arguments;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::PgArguments;
 
-use super::value::{Kind, PgJson, PgTime, Value};
+use super::value::{Kind, Value};
+use super::wire::{PgJson, PgTime};
 
 /// The arrays of all columns, as arguments of a statement. Every row has the kinds of the first.
 pub(super) fn arrays<const COLUMNS: usize>(rows: Vec<[Value; COLUMNS]>) -> Result<PgArguments, BoxDynError> {

@@ -11,6 +11,7 @@ mod row;
 mod session;
 mod sql;
 mod value;
+mod wire;
 
 use std::path::Path;
 use std::time::Duration;

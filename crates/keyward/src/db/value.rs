@@ -5,13 +5,13 @@ use keyward_core::id::{self, Id};
 use keyward_core::time::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
-use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo, PgValueRef};
-use sqlx::{Arguments, Decode, Encode, Postgres, Type, TypeInfo, ValueRef};
+use sqlx::postgres::PgValueRef;
+use sqlx::{Arguments, Decode, Postgres, TypeInfo, ValueRef};
 use uuid::Uuid;
 
 use super::DbError;
+use super::wire::{PgJson, PgTime};
 
 /// A value of either database.
 #[derive(Debug, Clone, PartialEq)]
@@ -246,65 +246,4 @@ pub(super) fn read_postgres(raw: PgValueRef<'_>) -> Result<Value, BoxDynError> {
         "JSONB" => Value::Json(PgJson::decode(raw)?.0),
         _ => Value::Text(Decode::<Postgres>::decode(raw)?),
     })
-}
-
-/// Microseconds between 1970-01-01 and PostgreSQL's own epoch, 2000-01-01.
-const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
-
-pub(super) struct PgTime(pub(super) Timestamp);
-
-impl Type<Postgres> for PgTime {
-    fn type_info() -> PgTypeInfo {
-        PgTypeInfo::with_name("timestamptz")
-    }
-}
-
-impl PgHasArrayType for PgTime {
-    fn array_type_info() -> PgTypeInfo {
-        PgTypeInfo::array_of("timestamptz")
-    }
-}
-
-impl Encode<'_, Postgres> for PgTime {
-    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
-        Encode::<Postgres>::encode(self.0.as_micros().saturating_sub(POSTGRES_EPOCH), buffer)
-    }
-}
-
-impl<'r> Decode<'r, Postgres> for PgTime {
-    fn decode(raw: PgValueRef<'r>) -> Result<Self, BoxDynError> {
-        let micros = i64::from_be_bytes(raw.as_bytes()?.try_into()?);
-        Ok(Self(Timestamp::from_micros(micros.saturating_add(POSTGRES_EPOCH))))
-    }
-}
-
-pub(super) struct PgJson(pub(super) String);
-
-impl Type<Postgres> for PgJson {
-    fn type_info() -> PgTypeInfo {
-        PgTypeInfo::with_name("jsonb")
-    }
-}
-
-impl PgHasArrayType for PgJson {
-    fn array_type_info() -> PgTypeInfo {
-        PgTypeInfo::array_of("jsonb")
-    }
-}
-
-impl Encode<'_, Postgres> for PgJson {
-    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
-        // The binary form of jsonb is a version byte and the text.
-        buffer.push(1);
-        buffer.extend_from_slice(self.0.as_bytes());
-        Ok(IsNull::No)
-    }
-}
-
-impl<'r> Decode<'r, Postgres> for PgJson {
-    fn decode(raw: PgValueRef<'r>) -> Result<Self, BoxDynError> {
-        let bytes = raw.as_bytes()?;
-        let text = bytes.strip_prefix(&[1]).ok_or("jsonb of an unknown version")?;
-        Ok(Self(std::str::from_utf8(text)?.to_owned()))
-    }
 }
