@@ -6,7 +6,7 @@ use keyward_core::id::{self, Id};
 
 use super::rollup::{self, Rollup};
 use super::{Usage, sql as statements};
-use crate::db::{DbError, Tx, sql};
+use crate::db::{DbError, On, Tx, sql};
 use crate::error::Result;
 
 /// Batches that are taken at a time.
@@ -24,27 +24,40 @@ impl Usage {
         Ok(())
     }
 
-    /// Adds up what waits of one.
+    /// Adds up what waits of one now. What comes meanwhile waits for the next time, so this ends however much comes.
     pub(super) async fn add_up(&self, organization: Id<id::Organization>) -> Result<()> {
+        let Some(newest) = newest(&self.ground.db, organization).await? else { return Ok(()) };
         loop {
-            let ask = sql(statements::ARE_SUMS_WAITING).bind(organization);
-            if ask.one::<(i64,)>(&self.ground.db).await? == (0,) {
-                return Ok(());
-            }
             let mut tx = self.ground.db.begin().await?;
             rollup::lock(&mut tx, organization).await?;
-            let sums = take(&mut tx, organization).await?;
+            let sums = take(&mut tx, organization, newest).await?;
+            if sums.len() == 0 {
+                return Ok(());
+            }
             sums.add_to(&mut tx, organization).await?;
             tx.commit().await?;
         }
     }
 }
 
-/// Takes the sums of some batches away from where they wait. Under the lock of the sums.
-pub(super) async fn take(tx: &mut Tx, organization: Id<id::Organization>) -> Result<Rollup<'static>> {
+/// The newest batch that waits.
+pub(super) async fn newest(
+    on: impl Into<On<'_>>,
+    organization: Id<id::Organization>,
+) -> Result<Option<Id<id::UsageBatch>>> {
+    let newest: Option<(Id<id::UsageBatch>,)> = sql(statements::NEWEST_SUMS).bind(organization).optional(on).await?;
+    Ok(newest.map(|(newest,)| newest))
+}
+
+/// Takes the sums of some batches, up to the newest, away from where they wait. Under the lock of the sums.
+pub(super) async fn take(
+    tx: &mut Tx,
+    organization: Id<id::Organization>,
+    newest: Id<id::UsageBatch>,
+) -> Result<Rollup<'static>> {
     let mut sums = Rollup::default();
     while sums.len() < MOST {
-        let take = sql(statements::TAKE_SUMS).bind(organization).bind(TAKEN_AT_ONCE);
+        let take = sql(statements::TAKE_SUMS).bind(organization).bind(newest).bind(TAKEN_AT_ONCE);
         let taken: Vec<(Vec<u8>,)> = take.all(&mut *tx).await?;
         if taken.is_empty() {
             break;

@@ -92,12 +92,8 @@ impl Usage {
         let hold = statements::HOLD_RECORDS.within(&tx).bind(rollup::mark_of_records(organization));
         hold.execute(&mut tx).await?;
         rollup::lock(&mut tx, organization).await?;
-        loop {
-            let waiting = add_up::take(&mut tx, organization).await?;
-            if waiting.len() == 0 {
-                break;
-            }
-            waiting.add_to(&mut tx, organization).await?;
+        while let Some(newest) = add_up::newest(&mut tx, organization).await? {
+            add_up::take(&mut tx, organization, newest).await?.add_to(&mut tx, organization).await?;
         }
         for level in [Level::Minute, Level::Hour, Level::Day] {
             clear(&mut tx, organization, level, day, next).await?;

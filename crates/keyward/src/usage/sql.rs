@@ -29,11 +29,10 @@ pub const JOIN_RECORDS: Pair = Pair { sqlite: "SELECT $1", postgres: "SELECT pg_
 pub const HOLD_RECORDS: Pair = Pair { sqlite: "SELECT $1", postgres: "SELECT pg_advisory_xact_lock($1)" };
 
 pub const WRITE_SUMS: &str = "INSERT INTO usage_batch (organization_id, id, sums) VALUES ($1, $2, $3)";
+pub const NEWEST_SUMS: &str = "SELECT id AS value FROM usage_batch WHERE organization_id = $1 ORDER BY id DESC LIMIT 1";
 /// Takes the oldest away and answers them: whoever commits that has added them.
 pub const TAKE_SUMS: &str = "DELETE FROM usage_batch WHERE organization_id = $1 AND id IN
-    (SELECT id FROM usage_batch WHERE organization_id = $1 ORDER BY id LIMIT $2) RETURNING sums AS value";
-pub const ARE_SUMS_WAITING: &str =
-    "SELECT count(*) AS value FROM (SELECT 1 AS one FROM usage_batch WHERE organization_id = $1 LIMIT 1) AS first";
+    (SELECT id FROM usage_batch WHERE organization_id = $1 AND id <= $2 ORDER BY id LIMIT $3) RETURNING sums AS value";
 pub const ORGANIZATIONS_WAITING: &str = "SELECT DISTINCT organization_id AS value FROM usage_batch";
 
 /// One writer at a time is how SQLite works; PostgreSQL keeps this lock until the transaction ends.
