@@ -1,8 +1,6 @@
 //! Each decision Redis's: one atomic script for all limits of a call. Calls that are ready at the same time travel together, each
 //! still decided by itself; several such trips may be under way.
 
-use std::pin::pin;
-
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use keyward_core::limit::{Decision, Drawn, LimitState, Mode, Notice, grain, whole_seconds};
@@ -59,7 +57,7 @@ impl Exact {
     /// Takes the calls to Redis. Never returns.
     pub(super) async fn run(&self, link: &Link) {
         let mut asked = self.asked.lock().await;
-        let (mut batch, mut trips) = (Vec::new(), pin!(FuturesUnordered::new()));
+        let (mut batch, mut trips) = (Vec::new(), FuturesUnordered::new());
         loop {
             tokio::select! {
                 _ = asked.recv_many(&mut batch, MAX_BATCH) => {
