@@ -29,8 +29,9 @@ const VERIFY_MEANWHILE: &str = "verify, people sign in";
 const BY_SESSION: &str = "call by a session";
 const BY_NOBODY: &str = "call by nobody";
 
-/// More than Keyward hashes at a time, so that none waits for the load generator, and fewer than it lets wait.
-const VISITORS: usize = 16;
+/// More than Keyward hashes at a time, so that a hash always waits for its turn; and fewer than the five tries of one account that
+/// may be under way before it is held (statement B-01).
+const VISITORS: usize = 4;
 /// Keys that are verified meanwhile.
 const KEYS: usize = 10_000;
 /// A turn of sign-ins counts some hundred of them.

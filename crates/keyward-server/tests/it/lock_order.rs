@@ -113,17 +113,17 @@ on_both! {
             person(&node, &email, Role::Viewer).await;
             let (access, _) = tokens(&node, &email).await;
             let (_, codes) = enroll(&node, &access).await;
-            let waiting = join_all((0..8).map(|_| log_in(&node, &email, PASSWORD))).await;
-            let waiting: Vec<String> = waiting.iter().map(|answer| answer.json["login_token"].as_str().unwrap().to_owned()).collect();
+            let mut waiting = Vec::new();
+            for _ in 0..8 {
+                waiting.push(log_in(&node, &email, PASSWORD).await.json["login_token"].as_str().unwrap().to_owned());
+            }
             people.push((access, codes, waiting));
         }
-        let all = people.iter().map(|(access, codes, waiting)| {
-            let steps = join_all(codes.iter().zip(waiting).map(|(code, token)| second(&node, token, "backup_code", code)));
-            let changes = join_all((0..3).map(|turn| async move {
-                let new = format!("{NEW_PASSWORD} {turn}");
-                change_password(&node, access, PASSWORD, &new).await
-            }));
-            async { tokio::join!(steps, changes) }
+        let node = &node;
+        let all = people.iter().map(|(access, codes, waiting)| async move {
+            let step = async |(code, token): (&String, &String)| second(node, token, "backup_code", code).await;
+            let change = async |turn: usize| change_password(node, access, PASSWORD, &format!("{NEW_PASSWORD} {turn}")).await;
+            tokio::join!(join_all(codes.iter().zip(waiting).map(step)), join_all((0..3).map(change)))
         });
         for (steps, changes) in join_all(all).await {
             for step in &steps {
@@ -134,7 +134,7 @@ on_both! {
             }
             assert!(changes.iter().any(|change| change.status == 204));
             for (access, _) in steps.iter().filter(|step| step.status == 200).map(pair) {
-                assert!([200, 401].contains(&crate::people::me(&node, &access).await));
+                assert!([200, 401].contains(&crate::people::me(node, &access).await));
             }
         }
     }

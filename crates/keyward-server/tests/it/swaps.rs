@@ -104,7 +104,7 @@ on_both! {
             let cookies = format!("__Host-keyward_access={}; __Host-keyward_csrf={secret}", jar("a browser's access token"));
             let request = node.bare(Method::POST, "/v1/security/csrf-verify").header("cookie", cookies);
             let request = request.header("sec-fetch-site", "same-origin").header("x-csrf-token", secret);
-            let status = Answer::of(request.json(&json!({}))).await.status;
+            let status = Answer::of(request.json(&json!({ "csrf_token": secret }))).await.status;
             assert_eq!(status == 200, *name == "forgery token", "{name} against forgeries: {status}");
         }
         // And each of them was good where it belongs, after all that.

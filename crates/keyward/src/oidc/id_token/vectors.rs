@@ -62,7 +62,7 @@ fn s_08_es256_as_wycheproof_says() {
             tally.judge(Algorithm::Es256, &key, (&test.msg, &test.sig), test.result);
         }
     }
-    assert!(tally.taken > 100 && tally.refused > 100, "{} {}", tally.taken, tally.refused);
+    assert!(tally.taken > 100 && tally.refused > 80, "{} {}", tally.taken, tally.refused);
 }
 
 #[test]
