@@ -24,6 +24,7 @@ bench:
 	target/release/keyward-bench --one-budget --output bench/results/one-budget.json
 	target/release/keyward-bench --usage-records 1000000 --output bench/results/usage-sqlite.json
 	target/release/keyward-bench --usage-records 1000000 --postgres --output bench/results/usage-postgres.json
+	target/release/keyward-bench --sign-ins --output bench/results/sign-ins.json
 
 bench-large:
 	cargo build --profile bench -p keyward-server -p keyward-bench

@@ -83,15 +83,24 @@ impl Runs {
         Ok(())
     }
 
-    /// Measures one turn of one subject.
+    /// Measures one subject; again when others disturb it.
     pub fn add(&mut self, subject: &Subject<'_>, round: u32, pace: Pace) -> Result<()> {
-        let run = measure_in_quiet(subject, round, pace)?;
+        self.keep(measure_in_quiet(subject, round, pace)?);
+        Ok(())
+    }
+
+    /// Measures one subject once, while something else goes on that is meant to disturb it.
+    pub fn add_once(&mut self, subject: &Subject<'_>, round: u32, pace: Pace) -> Result<()> {
+        self.keep(measure(subject, round, pace)?);
+        Ok(())
+    }
+
+    fn keep(&mut self, run: Run) {
         eprintln!(
-            "  round {round}  {:<24} {:>9.0}/s  {:>6.2} µs CPU  p99 {:>6.0} µs",
-            run.subject, run.requests_per_second, run.cpu_micros_per_request, run.p99_micros
+            "  round {}  {:<22} {:>9.0}/s  {:>8.2} µs CPU  p99 {:>6.0} µs",
+            run.round, run.subject, run.requests_per_second, run.cpu_micros_per_request, run.p99_micros
         );
         self.0.push(run);
-        Ok(())
     }
 
     /// A figure of a subject, one value a round.

@@ -15,6 +15,9 @@ use crate::keyset::{ENVIRONMENT, Keyset, PREFIX, sha256_hex};
 use crate::machine;
 use crate::server::Server;
 
+/// Who sets it up, and signs in.
+pub const OWNER: &str = "bench@example.com";
+pub const PASSWORD: &str = "four quiet river stones";
 /// The contract's most items of an import.
 const IMPORT_ITEMS: usize = 1_000;
 /// What the plan allows all keys together: in nobody's way.
@@ -75,9 +78,11 @@ impl Instance {
     /// With further settings.
     pub fn set_up_at(program: &Path, place: Place) -> Result<Self> {
         let folder = new_folder()?;
+        let password_file = folder.path().join("password");
+        std::fs::write(&password_file, PASSWORD)?;
         let mut command = Command::new(program);
-        command.args(["setup", "--email", "bench@example.com", "--organization", "Bench", "--json", "--data-dir"]);
-        command.arg(folder.path()).args(database_flag(&place));
+        command.args(["setup", "--email", OWNER, "--organization", "Bench", "--json", "--password-file"]);
+        command.arg(password_file).arg("--data-dir").arg(folder.path()).args(database_flag(&place));
         let output = command.stderr(Stdio::inherit()).output();
         let output = output.with_context(|| format!("cannot start {}", program.display()))?;
         ensure!(output.status.success(), "keyward setup failed: {}", output.status);
@@ -200,7 +205,9 @@ fn serve(program: &Path, folder: &Path, place: &Place) -> Result<(Server, Socket
         .arg(folder)
         .args(database_flag(place))
         .envs(place.settings.iter().cloned())
-        .env("KEYWARD_CALLER_LIMITS_IMPORT_PER_MINUTE", "1000000");
+        .env("KEYWARD_CALLER_LIMITS_IMPORT_PER_MINUTE", "1000000")
+        .env("KEYWARD_CALLER_LIMITS_AUTHENTICATION_PER_MINUTE", "1000000000")
+        .env("KEYWARD_CALLER_LIMITS_UNAUTHENTICATED_PER_MINUTE", "1000000000");
     let mut server = Server::start(command.stdout(Stdio::null()).stderr(log), address)?;
     let ready = Api { address, service_key: String::new() };
     let start = Instant::now();

@@ -26,6 +26,7 @@ mod request;
 mod schedule;
 mod server;
 mod shared_limits;
+mod sign_ins;
 mod stores;
 mod usage_records;
 mod warm_up;
@@ -79,6 +80,9 @@ pub struct Options {
     /// Measure only whether two nodes keep one limit together, for two minutes.
     #[arg(long, conflicts_with_all = ["usage_records", "audit_events", "audit_search", "shared_limits"])]
     one_budget: bool,
+    /// Measure only how people sign in, how verifies fare meanwhile, and what a session costs a call.
+    #[arg(long, conflicts_with_all = ["usage_records", "audit_events", "audit_search"])]
+    sign_ins: bool,
     /// An empty PostgreSQL database for the usage records or the audit events; SQLite when absent.
     #[arg(long)]
     database_url: Option<String>,
@@ -120,6 +124,8 @@ fn main() -> Result<()> {
     let database_url = own.or_else(|| options.database_url.clone());
     if options.baselines_only {
         hot_routes::measure_baselines(&options, &mut report)?;
+    } else if options.sign_ins {
+        sign_ins::measure(&options, &options.keyward()?, &mut report)?;
     } else if let Some(count) = options.usage_records {
         usage_records::measure(count, database_url.as_deref(), &options.keyward()?, &mut report)?;
     } else if let Some(count) = options.audit_events {
