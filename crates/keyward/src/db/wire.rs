@@ -4,7 +4,7 @@ use keyward_core::time::Timestamp;
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo, PgValueRef};
-use sqlx::{Decode, Encode, Postgres, Type, ValueRef};
+use sqlx::{Decode, Encode, Postgres, Type};
 
 /// Microseconds between 1970-01-01 and PostgreSQL's own epoch, 2000-01-01.
 const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
