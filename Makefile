@@ -5,8 +5,8 @@
 help:
 	@echo "make run          build and serve with embedded SQLite in ./keyward-data"
 	@echo "make test         the whole suite, on SQLite and PostgreSQL; installs what it needs"
-	@echo "make bench        speed beside bare hyper and axum, as a table and as JSON"
-	@echo "make bench-large  the same with a million cached and ten million stored keys"
+	@echo "make bench        speed beside bare hyper and axum, and an audit log of 5 million events, as a table and as JSON"
+	@echo "make bench-large  the same with a million cached and ten million stored keys, and 50 million events"
 	@echo "make check        format, lints, house rules, generated files"
 	@echo "make gen          write openapi.json"
 
@@ -19,11 +19,11 @@ test:
 
 bench:
 	cargo build --profile bench -p keyward-server -p keyward-bench
-	target/release/keyward-bench
+	target/release/keyward-bench --audit 5000000
 
 bench-large:
 	cargo build --profile bench -p keyward-server -p keyward-bench
-	target/release/keyward-bench --cached-memory 1000000 --database-keys 10000000
+	target/release/keyward-bench --cached-memory 1000000 --database-keys 10000000 --audit 50000000
 
 check:
 	cargo fmt --all --check

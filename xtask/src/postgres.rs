@@ -16,17 +16,13 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::packages::postgres_program;
 
+const SETTINGS: &[&str] =
+    &["listen_addresses=127.0.0.1", "unix_socket_directories=", "shared_preload_libraries=pg_stat_statements"];
 /// Fast rather than durable: a test's data need not outlive a power cut.
-const SETTINGS: &[&str] = &[
-    "fsync=off",
-    "synchronous_commit=off",
-    "full_page_writes=off",
-    "listen_addresses=127.0.0.1",
-    "unix_socket_directories=",
-    "max_connections=400",
-    "shared_buffers=64MB",
-    "shared_preload_libraries=pg_stat_statements",
-];
+const FOR_TESTS: &[&str] =
+    &["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=400", "shared_buffers=64MB"];
+/// Durable, with memory for a large table.
+const FOR_MEASUREMENTS: &[&str] = &["shared_buffers=1GB", "max_wal_size=4GB"];
 
 /// `fast` is the mode of SIGINT: connections are cut and the server ends well.
 const GUARDIAN: &str = r#"
@@ -44,18 +40,30 @@ pub struct Server {
 }
 
 impl Server {
-    /// Makes a server and starts it; returns when it lets clients in.
+    /// Makes a server for tests and starts it; returns when it lets clients in.
     ///
     /// # Errors
     /// When PostgreSQL is not installed or does not start.
     pub fn start() -> Result<Self> {
+        Self::start_with(FOR_TESTS)
+    }
+
+    /// The same for measurements: what is committed is on the disk.
+    ///
+    /// # Errors
+    /// When PostgreSQL is not installed or does not start.
+    pub fn start_durable() -> Result<Self> {
+        Self::start_with(FOR_MEASUREMENTS)
+    }
+
+    fn start_with(settings: &[&str]) -> Result<Self> {
         let programs = Programs::find()
             .context("PostgreSQL is not installed: apt-get install -y --no-install-recommends postgresql")?;
         let account = Account::unprivileged()?;
         // Somebody else may take the free port first.
-        let mut started = Self::start_once(&programs, account);
+        let mut started = Self::start_once(&programs, account, settings);
         for _ in 0..2 {
-            started = started.or_else(|_| Self::start_once(&programs, account));
+            started = started.or_else(|_| Self::start_once(&programs, account, settings));
         }
         started
     }
@@ -69,7 +77,7 @@ impl Server {
         self.port
     }
 
-    fn start_once(programs: &Programs, account: Option<Account>) -> Result<Self> {
+    fn start_once(programs: &Programs, account: Option<Account>, settings: &[&str]) -> Result<Self> {
         let port = free_port()?;
         let guardian = Guardian::of_new_folder(port, programs, account)?;
         let (data, log) = (guardian.folder.join("data"), guardian.folder.join("log"));
@@ -84,7 +92,7 @@ impl Server {
             .arg("-D")
             .arg(&data)
             .args(["-p", &port.to_string()])
-            .args(SETTINGS.iter().flat_map(|setting| ["-c", setting]))
+            .args(SETTINGS.iter().chain(settings).flat_map(|setting| ["-c", setting]))
             .stderr(File::create(&log)?)
             .spawn()
             .context("postgres")?;

@@ -13,6 +13,7 @@ mod leaves;
 mod months;
 mod record;
 mod redact;
+mod rehash;
 mod reports;
 mod retention;
 mod rollup;

@@ -47,6 +47,7 @@ const STEPS: &[Step] = &[
     shared!("0013_identities"),
     shared!("0014_sinks"),
     shared!("0015_mail"),
+    pair!("0016_narrow_indexes"),
 ];
 
 /// The types of the shared text and what each database calls them.

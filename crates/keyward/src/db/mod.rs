@@ -7,6 +7,7 @@ mod bulk;
 pub mod dialect;
 mod migrate;
 mod row;
+mod scan;
 mod session;
 mod sql;
 mod value;
@@ -21,6 +22,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 pub use bulk::Bulk;
 pub(crate) use row::row;
 pub use row::{FromRow, Row};
+pub use scan::{Fields, Scanned};
 pub use session::{Copied, Ddl, Session, ddl};
 pub use sql::{On, Parts, Sql, parts, sql};
 pub use value::{Bind, FromValue, Json, Kind, Value};

@@ -233,7 +233,7 @@ pub(super) fn read_postgres(raw: PgValueRef<'_>) -> Result<Value, BoxDynError> {
 }
 
 /// Microseconds between 1970-01-01 and PostgreSQL's own epoch, 2000-01-01.
-const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
+pub(super) const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
 struct PgTime(Timestamp);
 
