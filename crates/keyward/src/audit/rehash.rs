@@ -59,15 +59,18 @@ pub(super) fn broke_off(error: tokio::task::JoinError) -> Error {
 impl Hashed {
     /// The first event that is not as its leaf was is the fault.
     fn go_on(mut self, log: Uuid, from: u64, stored: &[Option<Hash>], rows: &Scanned) -> Self {
-        let mut rows: Vec<(i64, Fields<'_>)> = rows.rows().filter_map(|mut row| Some((row.int()?, row))).collect();
-        rows.sort_by_key(|(sequence, _)| *sequence);
+        let mut rows: Vec<(i64, Uuid, Fields<'_>)> = rows.rows().filter_map(placed).collect();
+        rows.sort_by_key(|(place, ..)| *place);
         let mut rows = rows.into_iter();
         for (sequence, stored) in (from as i64..).zip(stored) {
-            let row = rows.next().filter(|(place, _)| *place == sequence);
-            let Some((id, mut row)) = row.and_then(|(_, row)| with_id(row)) else {
+            let Some((place, id, mut row)) = rows.next().filter(|(place, ..)| *place <= sequence) else {
                 self.fault = Some(Fault::Missing { sequence });
                 break;
             };
+            if place < sequence {
+                self.fault = Some(Fault::Beside { event: Id::from_uuid(id) });
+                break;
+            }
             let Some(stored) = *stored else {
                 self.fault = Some(Fault::Hashes { from: sequence as u64, to: sequence as u64 + 1 });
                 break;
@@ -80,12 +83,17 @@ impl Hashed {
             self.compared += 1;
             self.erased += u64::from(leaf.actor_seal.is_erased() || leaf.object_seal.is_erased());
         }
+        // The last place is taken twice.
+        if let Some((_, id, _)) = rows.next().filter(|_| self.fault.is_none()) {
+            self.fault = Some(Fault::Beside { event: Id::from_uuid(id) });
+        }
         self
     }
 }
 
-fn with_id(mut row: Fields<'_>) -> Option<(Uuid, Fields<'_>)> {
-    Some((Uuid::from_slice(row.bytes()?).ok()?, row))
+/// A row with its place and its id.
+fn placed(mut row: Fields<'_>) -> Option<(i64, Uuid, Fields<'_>)> {
+    Some((row.int()?, Uuid::from_slice(row.bytes()?).ok()?, row))
 }
 
 /// What a row's leaf says, with the details as they are stored; `None` when the row cannot be one of the book.

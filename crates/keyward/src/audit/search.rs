@@ -101,9 +101,9 @@ impl Audit {
             (Some(organization), Some(event_type)) => {
                 list.with(of(statements::OF_ORGANIZATION_AND), organization).with(of(statements::AND_TYPE), event_type)
             }
-            (organization, event_type) => list
-                .when(of(statements::OF_ORGANIZATION), organization)
-                .when(statements::OF_TYPE, event_type),
+            (organization, event_type) => {
+                list.when(of(statements::OF_ORGANIZATION), organization).when(statements::OF_TYPE, event_type)
+            }
         };
         list.when(statements::OF_ACTION, filter.action.as_ref())
             .when(of(statements::OF_ACTOR), filter.actor.as_ref())

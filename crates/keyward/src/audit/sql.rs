@@ -141,10 +141,8 @@ pub const OF_ORGANIZATION_AND: Pair = Pair {
     postgres: " AND e.organization_id = {}
         AND uuid_hash_extended(e.organization_id, hashtextextended(e.event_type, 0)) = uuid_hash_extended({}, ",
 };
-pub const AND_TYPE: Pair = Pair {
-    sqlite: " AND e.event_type = {}",
-    postgres: "hashtextextended({}, 0)) AND e.event_type = {}",
-};
+pub const AND_TYPE: Pair =
+    Pair { sqlite: " AND e.event_type = {}", postgres: "hashtextextended({}, 0)) AND e.event_type = {}" };
 pub const OF_TYPE: &str = " AND e.event_type = {}";
 pub const OF_ACTION: &str = " AND e.action = {}";
 pub const OF_ACTOR: Pair = Pair {

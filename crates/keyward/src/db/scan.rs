@@ -55,7 +55,8 @@ async fn copy(pool: &PgPool, select: &str, from: i64, to: i64) -> Result<Scanned
 }
 
 fn read(file: PathBuf, select: &str, from: i64, to: i64) -> rusqlite::Result<Vec<u8>> {
-    let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let connection =
+        Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(ACQUIRE_TIMEOUT)?;
     let mut statement = connection.prepare(select)?;
     let columns = statement.column_count();
@@ -177,7 +178,10 @@ mod tests {
         let read = |mut row: Fields<'_>| (row.time(), row.text_or_null(), row.int(), row.text(), row.text());
         let at = |micros| Some(Timestamp::from_micros(micros));
         let rows: Vec<_> = scanned.rows().map(read).collect();
-        assert_eq!(rows, [(at(11), Some(None), Some(1), Some("ä"), None), (at(12), Some(None), Some(1), Some("ä"), None)]);
+        assert_eq!(
+            rows,
+            [(at(11), Some(None), Some(1), Some("ä"), None), (at(12), Some(None), Some(1), Some("ä"), None)]
+        );
         // What breaks off is no row.
         let cut = Scanned { bytes: scanned.bytes[..scanned.bytes.len() - 3].to_vec(), epoch: 0 };
         assert_eq!(cut.rows().count(), 1);
