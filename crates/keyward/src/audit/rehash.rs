@@ -59,40 +59,48 @@ pub(super) fn broke_off(error: tokio::task::JoinError) -> Error {
 impl Hashed {
     /// The first event that is not as its leaf was is the fault.
     fn go_on(mut self, log: Uuid, from: u64, stored: &[Option<Hash>], rows: &Scanned) -> Self {
-        let mut rows: Vec<(i64, Uuid, Fields<'_>)> = rows.rows().filter_map(placed).collect();
+        let mut rows: Vec<PlacedRow<'_>> = rows.rows().filter_map(placed).collect();
         rows.sort_by_key(|(place, ..)| *place);
         let mut rows = rows.into_iter();
         for (sequence, stored) in (from as i64..).zip(stored) {
-            let Some((place, id, mut row)) = rows.next().filter(|(place, ..)| *place <= sequence) else {
-                self.fault = Some(Fault::Missing { sequence });
-                break;
-            };
-            if place < sequence {
-                self.fault = Some(Fault::Beside { event: Id::from_uuid(id) });
-                break;
+            match compare(log, sequence, *stored, rows.next()) {
+                Ok((hash, is_erased)) => {
+                    self.hashes.push(hash);
+                    self.compared += 1;
+                    self.erased += u64::from(is_erased);
+                }
+                Err(fault) => return Self { fault: Some(fault), ..self },
             }
-            let Some(stored) = *stored else {
-                self.fault = Some(Fault::Hashes { from: sequence as u64, to: sequence as u64 + 1 });
-                break;
-            };
-            let Some(leaf) = leaf_of(log, sequence, id, &mut row).filter(|leaf| says(leaf, &stored)) else {
-                self.fault = Some(Fault::Altered { sequence, event: Id::from_uuid(id) });
-                break;
-            };
-            self.hashes.push(stored);
-            self.compared += 1;
-            self.erased += u64::from(leaf.actor_seal.is_erased() || leaf.object_seal.is_erased());
         }
         // The last place is taken twice.
-        if let Some((_, id, _)) = rows.next().filter(|_| self.fault.is_none()) {
-            self.fault = Some(Fault::Beside { event: Id::from_uuid(id) });
-        }
-        self
+        let beside = rows.next().map(|(_, id, _)| Fault::Beside { event: Id::from_uuid(id) });
+        Self { fault: beside, ..self }
     }
 }
 
+/// The hash of an event that is as its leaf was, and whether a part of it was erased.
+fn compare(
+    log: Uuid,
+    sequence: i64,
+    stored: Option<Hash>,
+    row: Option<PlacedRow<'_>>,
+) -> std::result::Result<(Hash, bool), Fault> {
+    let row = row.filter(|(place, ..)| *place <= sequence);
+    let (place, id, mut row) = row.ok_or(Fault::Missing { sequence })?;
+    let event = Id::from_uuid(id);
+    if place < sequence {
+        return Err(Fault::Beside { event });
+    }
+    let stored = stored.ok_or(Fault::Hashes { from: sequence as u64, to: sequence as u64 + 1 })?;
+    let leaf = leaf_of(log, sequence, id, &mut row).filter(|leaf| says(leaf, &stored));
+    let leaf = leaf.ok_or(Fault::Altered { sequence, event })?;
+    Ok((stored, leaf.actor_seal.is_erased() || leaf.object_seal.is_erased()))
+}
+
 /// A row with its place and its id.
-fn placed(mut row: Fields<'_>) -> Option<(i64, Uuid, Fields<'_>)> {
+type PlacedRow<'a> = (i64, Uuid, Fields<'a>);
+
+fn placed(mut row: Fields<'_>) -> Option<PlacedRow<'_>> {
     Some((row.int()?, Uuid::from_slice(row.bytes()?).ok()?, row))
 }
 
