@@ -6,6 +6,7 @@
 //! is signed and proven about the tree is not decided here.
 
 mod desk;
+mod details;
 mod erase;
 mod event;
 mod ingest;

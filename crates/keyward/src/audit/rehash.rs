@@ -8,7 +8,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::verify::Fault;
-use super::{Audit, sql as statements, tiles};
+use super::{Audit, details, sql as statements, tiles};
 use crate::db::{Fields, Scanned};
 use crate::error::{Error, Result};
 
@@ -139,11 +139,9 @@ fn leaf_of<'a>(log: Uuid, sequence: i64, id: Uuid, row: &mut Fields<'a>) -> Opti
 /// Whether the leaf has this hash. Leaves were made of details as our own writer puts them. SQLite keeps them so; PostgreSQL has
 /// its own order of names, and a blank behind each colon, by which they are known.
 fn says(leaf: &Leaf<'_>, hash: &Hash) -> bool {
-    if !leaf.object.details.contains("\": ") && leaf.hash() == *hash {
-        return true;
-    }
-    let Ok(details) = serde_json::from_str::<Value>(leaf.object.details) else { return false };
-    let Ok(details) = serde_json::to_string(&details) else { return false };
-    let object = Object { details: &details, ..leaf.object };
-    Leaf { object, ..*leaf }.hash() == *hash
+    let with = |details: &str| Leaf { object: Object { details, ..leaf.object }, ..*leaf }.hash() == *hash;
+    let stored = leaf.object.details;
+    !stored.contains("\": ") && with(stored)
+        || details::in_order(stored).is_some_and(|text| with(&text))
+        || serde_json::from_str::<Value>(stored).is_ok_and(|value| with(&value.to_string()))
 }
