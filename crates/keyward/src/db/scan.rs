@@ -24,6 +24,8 @@ const MOST_ROOM_ROWS: i64 = 1 << 16;
 /// Rows, one behind the other, as binary COPY writes them: the number of fields, then each behind its length.
 pub struct Scanned {
     bytes: Vec<u8>,
+    /// Where the first row begins.
+    start: usize,
     /// Where instants are counted from.
     epoch: i64,
 }
@@ -36,8 +38,9 @@ impl Db {
             Self::Sqlite { readers, .. } => {
                 let file = readers.connect_options().get_filename().to_owned();
                 let read = tokio::task::spawn_blocking(move || read(file, select, from, to));
-                let bytes = read.await.map_err(|error| DbError::Unreadable(error.to_string()))?;
-                Ok(Scanned { bytes: bytes.map_err(|error| DbError::Unreadable(error.to_string()))?, epoch: 0 })
+                let bytes = read.await.map_err(|_| sqlx::Error::WorkerCrashed)?;
+                let refused = |error: rusqlite::Error| DbError::Refused(sqlx::Error::AnyDriverError(error.into()));
+                Ok(Scanned { bytes: bytes.map_err(refused)?, start: 0, epoch: 0 })
             }
         }
     }
@@ -54,8 +57,7 @@ async fn copy(pool: &PgPool, select: &str, from: i64, to: i64) -> Result<Scanned
     if !bytes.starts_with(COPY_SIGNATURE) || bytes.len() < COPY_HEADER {
         return Err(DbError::Unreadable("COPY answered in another form".to_owned()));
     }
-    bytes.drain(..COPY_HEADER);
-    Ok(Scanned { bytes, epoch: POSTGRES_EPOCH })
+    Ok(Scanned { bytes, start: COPY_HEADER, epoch: POSTGRES_EPOCH })
 }
 
 fn read(file: PathBuf, select: &str, from: i64, to: i64) -> rusqlite::Result<Vec<u8>> {
@@ -92,7 +94,7 @@ fn field(bytes: &mut Vec<u8>, value: &[u8]) {
 
 impl Scanned {
     pub fn rows(&self) -> Rows<'_> {
-        Rows { rest: &self.bytes, epoch: self.epoch }
+        Rows { rest: &self.bytes[self.start..], epoch: self.epoch }
     }
 }
 
@@ -183,7 +185,7 @@ mod tests {
             field(&mut bytes, "ä".as_bytes());
         }
         bytes.extend_from_slice(&(-1i16).to_be_bytes());
-        let scanned = Scanned { bytes, epoch: 10 };
+        let scanned = Scanned { bytes, start: 0, epoch: 10 };
         let read = |mut row: Fields<'_>| (row.time(), row.text_or_null(), row.int(), row.text(), row.text());
         let at = |micros| Some(Timestamp::from_micros(micros));
         let rows: Vec<_> = scanned.rows().map(read).collect();
@@ -192,7 +194,7 @@ mod tests {
             [(at(11), Some(None), Some(1), Some("ä"), None), (at(12), Some(None), Some(1), Some("ä"), None)]
         );
         // What breaks off is no row.
-        let cut = Scanned { bytes: scanned.bytes[..scanned.bytes.len() - 3].to_vec(), epoch: 0 };
+        let cut = Scanned { bytes: scanned.bytes[..scanned.bytes.len() - 3].to_vec(), ..scanned };
         assert_eq!(cut.rows().count(), 1);
     }
 }
