@@ -11,6 +11,7 @@ use keyward_core::time::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::auth::identities::{IdentityView, IssuerParams, identities_of};
 use super::caller::{Caller, In, Params, Target};
 use super::json::{Json, OptionalJson};
 use super::page::{List, PageParams};
@@ -38,6 +39,16 @@ pub fn routes() -> Vec<Route> {
         post("/members/{id}/reset-password", manage, "Mail a member a link that resets the password", reset_password)
             .takes::<Nothing>()
             .answers_nothing_yet(),
+        get(
+            "/members/{id}/identities",
+            Needs(MembersRead),
+            "List the identity providers that know a member",
+            identities,
+        )
+        .answers::<List<IdentityView>>(200),
+        delete("/members/{id}/identities", manage, "Unlink an identity provider from a member's account", unlink)
+            .query::<IssuerParams>()
+            .answers_nothing(),
     ]
 }
 
@@ -163,6 +174,28 @@ async fn end_sessions(
     caller.context.require(organization, SessionsManage)?;
     let member = app.keyward.people.member(&caller.context, organization, person).await?;
     app.keyward.sessions.end_others(&caller.context, member.id, None).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn identities(
+    State(app): State<SharedApp>,
+    caller: Caller,
+    In(organization): In,
+    Target(person): Target<id::User>,
+) -> Result<Answer<List<IdentityView>>, Problem> {
+    let member = app.keyward.people.member(&caller.context, organization, person).await?;
+    identities_of(&app, member.id).await
+}
+
+async fn unlink(
+    State(app): State<SharedApp>,
+    caller: Caller,
+    In(organization): In,
+    Target(person): Target<id::User>,
+    Params(IssuerParams { issuer }): Params<IssuerParams>,
+) -> Result<StatusCode, Problem> {
+    app.keyward.people.require_whole(&caller.context, organization, person).await?;
+    app.keyward.sessions.unlink(&caller.context, person, &issuer, None).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -48,7 +48,7 @@ on_both! {
         assert_eq!(Answer::of(same).await.status, 200);
     }
 
-    async fn another_method_is_405_with_the_methods_that_are_allowed(node: Node) {
+    async fn w_03_another_method_is_405_with_the_methods_that_are_allowed(node: Node) {
         let cases = [
             (Method::PUT, "/v1/api-keys", &["GET", "POST"][..]), (Method::DELETE, "/v1/plans", &["GET", "POST"]),
             (Method::GET, "/v1/api-keys/verify", &["POST"]), (Method::POST, "/health", &["GET"]),
@@ -61,9 +61,19 @@ on_both! {
                 assert!(answer.header("allow").contains(name), "{method} {path}: {}", answer.header("allow"));
             }
         }
+        // Nor does a GET change anything by calling itself something else.
+        let key = node.new_key(json!({})).await;
+        let path = format!("/v1/api-keys/{}", key["id"].as_str().unwrap());
+        for name in ["x-http-method-override", "x-http-method", "x-method-override"] {
+            let read = node.request_as(&node.service_key, Method::GET, &path).header(name, "DELETE");
+            assert_eq!(Answer::of(read).await.status, 200, "{name}");
+            let posted = node.request_as(&node.service_key, Method::POST, &path).header(name, "DELETE");
+            assert_eq!(Answer::of(posted).await.status, 405, "{name}");
+        }
+        assert_eq!(node.code_of(key["key"].as_str().unwrap()).await, "valid");
     }
 
-    async fn only_json_is_taken(node: Node) {
+    async fn w_04_only_json_is_taken(node: Node) {
         for path in ["/v1/api-keys", "/v1/api-keys/verify", "/v1/api-keys/verify/batch", "/v1/organizations"] {
             for media_type in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"] {
                 let request = node.request_as(&node.service_key, Method::POST, path).header("content-type", media_type);
