@@ -145,7 +145,7 @@ on_both! {
         // On PostgreSQL a place can be taken twice, by somebody who goes round the desk.
         if node.place.database_url().is_some() {
             let (others, forged) = (columns.replacen("id, ", "", 1), "ffffffff-0000-7000-8000-000000000000");
-            let second = format!("INSERT INTO audit_event (id, sequence, {others}) SELECT '{forged}', sequence, {others} FROM audit_event WHERE sequence = {sequence}");
+            let second = format!("INSERT INTO audit_event (id, sequence, {others}) SELECT '{forged}'::uuid, sequence, {others} FROM audit_event WHERE sequence = {sequence}");
             node.tamper_with_the_book(&second).await;
             let told = verify_node(&node).await;
             assert!(told.0 == 3 && told.1.ends_with("was put in beside the book"), "{told:?}");
