@@ -89,6 +89,8 @@ impl Problem {
         };
         [
             (header::CONTENT_TYPE, Some(HeaderValue::from_static("application/problem+json"))),
+            // A 404, 405 or 414 may else be kept by whatever stands between.
+            (header::CACHE_CONTROL, Some(HeaderValue::from_static("no-store"))),
             (header::WWW_AUTHENTICATE, challenge),
             (header::RETRY_AFTER, retry_after),
             (limits::POLICY, policy),

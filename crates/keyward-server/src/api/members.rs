@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::identities::{IdentityView, IssuerParams, identities_of};
 use super::caller::{Caller, In, Params, Target};
-use super::json::{Json, OptionalJson};
+use super::json::Json;
 use super::page::{List, PageParams};
 use super::route::{Access::Needs, Route, delete, get, patch, post};
 use crate::app::SharedApp;
@@ -37,7 +37,6 @@ pub fn routes() -> Vec<Route> {
         post("/members/{id}/reset-factors", manage, "Take a member's second factors away", reset_factors)
             .answers_nothing(),
         post("/members/{id}/reset-password", manage, "Mail a member a link that resets the password", reset_password)
-            .takes::<Nothing>()
             .answers_nothing_yet(),
         get(
             "/members/{id}/identities",
@@ -83,10 +82,6 @@ struct MemberPatch {
     /// `owner`, `admin`, `developer`, `auditor` or `viewer`.
     role: String,
 }
-
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
 
 /// Reads a role.
 pub fn role(text: &str) -> Result<Role, Problem> {
@@ -205,7 +200,6 @@ async fn reset_password(
     caller: Caller,
     In(organization): In,
     Target(person): Target<id::User>,
-    OptionalJson(_): OptionalJson<Nothing>,
 ) -> Result<StatusCode, Problem> {
     let member = app.keyward.people.require_whole(&caller.context, organization, person).await?;
     app.keyward.sessions.ask_reset(&caller.context, &member.email).await?;

@@ -2,6 +2,7 @@
 //! (draft-ietf-httpapi-ratelimit-headers-11).
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use keyward::limits::callers::Room;
 use keyward_core::limit::{LimitState, QuotaState};
 use keyward_core::time::Timestamp;
 use keyward_core::verdict::{Outcome, Verdict};
@@ -61,6 +62,17 @@ pub fn tell_fields(verdict: &Verdict, now: Timestamp, mut put: impl FnMut(Header
     text.clear();
     states(verdict, now, "\"", &mut text);
     put(STATE, &text);
+}
+
+/// Puts the two fields of a limit of the management API on an answer that has none yet.
+pub fn tell_room(room: &Room, headers: &mut HeaderMap) {
+    if headers.contains_key(&STATE) {
+        return;
+    }
+    let Room { policy, limit, window_seconds, remaining, reset_seconds } = room;
+    let field = |text: String| HeaderValue::from_str(&text).expect("policies have plain names");
+    headers.insert(POLICY, field(format!("{policy:?};q={limit};w={window_seconds}")));
+    headers.insert(STATE, field(format!("{policy:?};r={remaining};t={reset_seconds}")));
 }
 
 /// The names of the policies that refused.

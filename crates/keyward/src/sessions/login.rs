@@ -12,6 +12,7 @@ use super::passkeys::Ceremony;
 use super::shown::{Asked, Shown};
 use super::sql as statements;
 use super::{Client, IssuedTokens, PersonRow, Sessions, address_of, as_person, vault};
+use crate::accounts::passwords::MAX_BYTES;
 use crate::audit::{Event, EventType};
 use crate::change::Change;
 use crate::context::{Actor, ActorKind, Context};
@@ -65,6 +66,10 @@ pub enum SignedIn {
 impl Sessions {
     /// The first step. Unknown account, wrong password and disabled account answer alike, and take alike.
     pub async fn log_in(&self, context: &Context, client: &Client, credentials: &Credentials) -> Result<SignedIn> {
+        // No account has such a password; hashing it would only cost time.
+        if credentials.password.expose().len() > MAX_BYTES {
+            return Err(Error::field("/password", format!("is longer than {MAX_BYTES} bytes")));
+        }
         let known = self.person_by_email(&credentials.email).await?;
         let signed_in = self.try_password(context, client, credentials, known.clone()).await;
         if let Err(refused) = &signed_in {
