@@ -5,8 +5,8 @@
 help:
 	@echo "make run          build and serve with embedded SQLite in ./keyward-data"
 	@echo "make test         the whole suite, on SQLite and PostgreSQL; installs what it needs"
-	@echo "make bench        speed beside bare hyper, axum, Redis and inserts, as tables and as JSON"
-	@echo "make bench-large  with a million cached and ten million stored keys, ten million usage records"
+	@echo "make bench        speed beside bare hyper, axum, Redis and inserts, and an audit log of 5 million events"
+	@echo "make bench-large  the same with 10 million stored keys and usage records, and 50 million events"
 	@echo "make check        format, lints, house rules, generated files"
 	@echo "make gen          write openapi.json"
 
@@ -19,7 +19,7 @@ test:
 
 bench:
 	cargo build --profile bench -p keyward-server -p keyward-bench
-	target/release/keyward-bench
+	target/release/keyward-bench --audit 5000000
 	target/release/keyward-bench --shared-limits --output bench/results/shared-limits.json
 	target/release/keyward-bench --one-budget --output bench/results/one-budget.json
 	target/release/keyward-bench --usage-records 1000000 --output bench/results/usage-sqlite.json
@@ -28,7 +28,7 @@ bench:
 
 bench-large:
 	cargo build --profile bench -p keyward-server -p keyward-bench
-	target/release/keyward-bench --cached-memory 1000000 --database-keys 10000000
+	target/release/keyward-bench --cached-memory 1000000 --database-keys 10000000 --audit 50000000
 	target/release/keyward-bench --usage-records 10000000 --output bench/results/usage-sqlite.json
 	target/release/keyward-bench --usage-records 10000000 --postgres --output bench/results/usage-postgres.json
 

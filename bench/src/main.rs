@@ -5,6 +5,7 @@
 
 mod answer;
 mod api;
+mod audit;
 mod audit_events;
 mod audit_search;
 mod audit_table;
@@ -65,6 +66,9 @@ pub struct Options {
     /// Also compare with a database of so many keys.
     #[arg(long, value_name = "KEYS", num_args = 0..=1, default_missing_value = "10000000", value_parser = number_up_to(20_000_000))]
     database_keys: Option<usize>,
+    /// Also measure the audit log on SQLite and on a PostgreSQL of its own: how events are taken in, and how a book of so many is read.
+    #[arg(long, value_name = "EVENTS", num_args = 0..=1, default_missing_value = "5000000", value_parser = number_up_to(50_000_000))]
+    audit: Option<usize>,
     /// Measure only how so many usage records are taken in, beside a bare insert of the same rows.
     #[arg(long, value_name = "RECORDS", value_parser = number_up_to(10_000_000))]
     usage_records: Option<usize>,
@@ -144,6 +148,9 @@ fn main() -> Result<()> {
         }
         if let Some(count) = options.database_keys {
             large_database::measure(&options, count, &program, &mut report)?;
+        }
+        if let Some(count) = options.audit {
+            audit::measure(count, &program, &mut report)?;
         }
     }
     report.print();

@@ -63,14 +63,14 @@ impl Report {
         if self.figures.is_empty() {
             return;
         }
-        println!("\n{:<58}{:>10}{:>20}{:>12}  holds", "", "median", "min – max", "target");
+        println!("\n{:<72}{:>10}{:>20}{:>12}  holds", "", "median", "min – max", "target");
         for figure in &self.figures {
             let (low, high) = figure.range();
             let range = format!("{} – {}", number(low), number(high));
             let name = [figure.name.as_str(), figure.unit].join(if figure.unit.is_empty() { "" } else { ", " });
             let holds = if figure.holds() { "yes" } else { "NO" };
             println!(
-                "{name:<58}{:>10}{range:>20}{:>12}  {holds}",
+                "{name:<72}{:>10}{range:>20}{:>12}  {holds}",
                 number(median(&figure.values)),
                 figure.target.to_string()
             );

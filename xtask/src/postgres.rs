@@ -18,9 +18,8 @@ use crate::packages::postgres_program;
 
 /// Fast rather than durable: a test's data need not outlive a power cut.
 const FAST: &[&str] = &["fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=64MB"];
-
-/// As in earnest: what is committed outlives a power cut.
-const DURABLE: &[&str] = &["shared_buffers=512MB", "max_wal_size=4GB"];
+/// What is committed outlives a power cut; with memory for a large table.
+const DURABLE: &[&str] = &["shared_buffers=1GB", "max_wal_size=4GB"];
 
 const SETTINGS: &[&str] = &[
     "listen_addresses=127.0.0.1",

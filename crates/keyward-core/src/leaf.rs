@@ -35,6 +35,10 @@ impl Seal {
         bytes.try_into().ok().map(Self::Salt).or_else(erased)
     }
 
+    pub fn is_erased(&self) -> bool {
+        matches!(self, Self::Erased(_))
+    }
+
     fn commitment(&self, part: &[Option<&str>]) -> Hash {
         match self {
             Self::Erased(commitment) => *commitment,

@@ -40,6 +40,7 @@ pub const IMPURE: &[&str] = &[
 /// Crates that are at home in a few places only.
 pub const HOMES: &[(&str, &[&str])] = &[
     ("sqlx", &["crates/keyward/src/db/"]),
+    ("rusqlite", &["crates/keyward/src/db/"]),
     ("axum", WEB),
     ("hyper", WEB),
     ("hyper_util", WEB),

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::caller::{Caller, In, Named, Params};
-use super::json::Json;
+use super::json::{self, JsonText};
 use super::page::List;
 use super::route::{Access::Needs, Route, get, post};
 use crate::app::SharedApp;
@@ -176,7 +176,7 @@ struct EventBody {
     #[serde(default = "yes")]
     success: bool,
     error_message: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::object")]
     details: Map<String, Value>,
     ip_address: Option<String>,
     user_agent: Option<String>,
@@ -236,12 +236,20 @@ async fn take(
     State(app): State<SharedApp>,
     caller: Caller,
     In(organization): In,
-    Json(body): Json<Value>,
+    JsonText(body): JsonText,
 ) -> Result<(StatusCode, Answer<TakenView>), Problem> {
-    // So a fault points at the field.
-    let (bodies, alone): (Vec<EventBody>, bool) = match body.get("events") {
-        Some(_) => (super::json::typed::<ManyBody>(&body)?.events, false),
-        None => (vec![super::json::typed(&body)?], true),
+    // Where the events are the only list, none stands in an object's place.
+    let is_plain = body.iter().filter(|byte| **byte == b'[').count() == 1;
+    let (bodies, alone) = match json::at_once::<ManyBody>(&body).filter(|_| is_plain) {
+        Some(many) => (many.events, false),
+        None => {
+            // So a fault points at the field.
+            let body = json::strict(&body)?;
+            match body.get("events") {
+                Some(_) => (json::typed::<ManyBody>(&body)?.events, false),
+                None => (vec![json::typed(&body)?], true),
+            }
+        }
     };
     let events = bodies.into_iter().enumerate().map(|(index, body)| body.read(index, organization));
     let taken = match events.collect::<Result<Vec<_>, _>>() {

@@ -65,21 +65,48 @@ pub async fn take_nothing(State(app): State<SharedApp>, request: Request, next: 
     }
 }
 
-/// A large JSON body of the given form, read straight into it. Unlike `Json` it lets U+0000 through: whoever takes it
-/// checks its texts.
+/// A large JSON body of the given form, read straight into it. Free objects in it need `object`.
 pub struct LargeJson<T>(pub T);
 
 impl<T: DeserializeOwned> FromRequest<SharedApp> for LargeJson<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &SharedApp) -> Result<Self, Problem> {
-        require_media_type(request.headers())?;
-        let bytes = read_body(request, app).await?;
-        match serde_json::from_slice(&bytes) {
-            Ok(body) => Ok(Self(body)),
+        let JsonText(bytes) = JsonText::from_request(request, app).await?;
+        match at_once(&bytes) {
+            Some(body) => Ok(Self(body)),
             // Read again, slowly, to say what is wrong with it.
-            Err(_) => typed(&strict(&bytes)?).map(Self),
+            None => typed(&strict(&bytes)?).map(Self),
         }
+    }
+}
+
+/// A JSON body that is not yet read.
+pub struct JsonText(pub Bytes);
+
+impl FromRequest<SharedApp> for JsonText {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &SharedApp) -> Result<Self, Problem> {
+        require_media_type(request.headers())?;
+        read_body(request, app).await.map(Self)
+    }
+}
+
+/// Reads a body straight into its form; `None` when anything may be wrong with it.
+pub fn at_once<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    if text.contains("\\u0000") {
+        return None;
+    }
+    serde_json::from_str(text).ok()
+}
+
+/// Reads a free object as strictly as a whole body.
+pub fn object<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Map<String, Value>, D::Error> {
+    match Strict.deserialize(deserializer)? {
+        Value::Object(map) => Ok(map),
+        _ => Err(serde::de::Error::custom("must be an object")),
     }
 }
 

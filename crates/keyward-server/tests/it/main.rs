@@ -9,6 +9,7 @@ mod conventions;
 mod countries;
 mod crash;
 mod database;
+mod database_roles;
 mod events;
 mod forward_auth;
 mod hostile;

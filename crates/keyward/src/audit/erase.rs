@@ -37,7 +37,7 @@ impl Audit {
         loop {
             let mut change = Change::begin(&self.ground, context).await?;
             let log = self.head().await?.map(|head| head.log_id).unwrap_or_default();
-            let select = sql(statements::OF_SUBJECT).bind(organization).bind(subject).bind(BATCH);
+            let select = statements::OF_SUBJECT.on(&self.ground.db).bind(organization).bind(subject).bind(BATCH);
             let rows: Vec<EventRow> = select.all(change.tx()).await?;
             let mut erased = Erased::default();
             for row in &rows {

@@ -94,7 +94,7 @@ impl EventRow {
     }
 
     pub fn leaf_hash(&self, log: Uuid) -> Option<Hash> {
-        Some(self.leaf(log, &self.details.0.to_string())?.hash())
+        Some(self.leaf(log, &serde_json::to_string(&self.details.0).ok()?)?.hash())
     }
 }
 

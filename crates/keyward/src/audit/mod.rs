@@ -6,6 +6,7 @@
 //! is signed and proven about the tree is not decided here.
 
 mod desk;
+mod details;
 mod erase;
 mod event;
 mod ingest;
@@ -13,6 +14,7 @@ mod leaves;
 mod months;
 mod record;
 mod redact;
+mod rehash;
 mod reports;
 mod retention;
 mod rollup;

@@ -105,7 +105,7 @@ pub(super) fn clean(text: &str) -> Cow<'_, str> {
     if text.contains("PRIVATE KEY") {
         replace(&mut clean, &PRIVATE_KEY, |_| REDACTED.to_owned());
     }
-    if text.contains(' ') {
+    if ["earer", "asic", "EARER", "ASIC"].iter().any(|scheme| text.contains(scheme)) {
         replace(&mut clean, &SCHEME, |found| format!("{}{}{REDACTED}", &found[1], &found[2]));
     }
     if text.contains("://") {

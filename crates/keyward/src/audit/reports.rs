@@ -131,7 +131,8 @@ impl Audit {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<CountRow>> {
-        let counts = sql(statements::OWN_COUNTS).bind(organization).bind(user.to_string()).bind(from).bind(to);
+        let counts =
+            statements::OWN_COUNTS.on(&self.ground.db).bind(organization).bind(user.to_string()).bind(from).bind(to);
         Ok(counts.all(&self.ground.db).await?)
     }
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{Audit, EventRow, sql as statements};
 use crate::context::{Context, Whose};
+use crate::db::dialect::Pair;
 use crate::db::{Json, Parts, parts, sql};
 use crate::error::Result;
 use crate::page::{Page, PageRequest, Position};
@@ -82,7 +83,7 @@ impl Audit {
     ) -> Result<Page<EventRow>> {
         self.sequence().await?;
         let list = parts(statements::LIST).with(statements::BEFORE, page.before_sequence());
-        let list = list.with(statements::OF_PERSON, person.to_string());
+        let list = list.with(statements::OF_PERSON.text(&self.ground.db), person.to_string());
         let list = self.narrow(list, None, Whose::Everyones, filter).with(statements::NEWEST_FIRST, page.fetch()).end();
         let rows: Vec<EventRow> = list.all(&self.ground.db).await?;
         Ok(page.page(rows, |row| Position::of_sequence(row.sequence)))
@@ -95,19 +96,25 @@ impl Audit {
         whose: Whose,
         filter: &EventFilter,
     ) -> Parts {
-        let contains = statements::CONTAINS.text(&self.ground.db);
-        list.when(statements::OF_ORGANIZATION, organization)
-            .when(statements::OF_TYPE, filter.event_type.as_ref())
-            .when(statements::OF_ACTION, filter.action.as_ref())
-            .when(statements::OF_ACTOR, filter.actor.as_ref())
-            .when(statements::OF_ACTOR, whose.owner().map(|user| user.to_string()))
-            .when(statements::OF_RESOURCE, filter.resource.as_ref())
+        let of = |pair: Pair| pair.text(&self.ground.db);
+        let list = match (organization, filter.event_type.as_ref()) {
+            (Some(organization), Some(event_type)) => {
+                list.with(of(statements::OF_ORGANIZATION_AND), organization).with(of(statements::AND_TYPE), event_type)
+            }
+            (organization, event_type) => {
+                list.when(of(statements::OF_ORGANIZATION), organization).when(statements::OF_TYPE, event_type)
+            }
+        };
+        list.when(statements::OF_ACTION, filter.action.as_ref())
+            .when(of(statements::OF_ACTOR), filter.actor.as_ref())
+            .when(of(statements::OF_ACTOR), whose.owner().map(|user| user.to_string()))
+            .when(of(statements::OF_RESOURCE), filter.resource.as_ref())
             .when(statements::OF_OUTCOME, filter.success)
             .when(statements::SINCE, filter.from)
             .when(statements::UNTIL, filter.to)
             .when(statements::FROM_ADDRESS, filter.ip_address.as_ref())
             .when(statements::WITH_TEXT, filter.text.as_deref().map(pattern_of))
-            .when(contains, filter.details.as_ref().map(|details| Json(details.clone())))
+            .when(of(statements::CONTAINS), filter.details.as_ref().map(|details| Json(details.clone())))
     }
 }
 

@@ -70,7 +70,8 @@ pub const ADD_COUNTS: Pair = Pair {
         FROM jsonb_array_elements($1) ON CONFLICT (organization_id, span, starts_at, event_type, action, success)
         DO UPDATE SET events = audit_count.events + excluded.events",
 };
-/// `[[organization, month, kind, id, events, failures], …]`.
+/// `[[organization, month, kind, id, events, failures], …]`. PostgreSQL leaves the index of the list alone where `listed` stays as it
+/// is; SQLite writes it whenever the column is named, so there `LIST_ACTORS` is a statement of its own.
 pub const ADD_ACTORS: Pair = Pair {
     sqlite: "INSERT INTO audit_actor (organization_id, starts_at, actor_type, actor_id, events, failures, listed)
         SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 4
@@ -80,18 +81,14 @@ pub const ADD_ACTORS: Pair = Pair {
         SELECT (value ->> 0)::uuid, to_timestamp(0) + (value ->> 1)::bigint * interval '1 microsecond', value ->> 2, value ->> 3,
             (value ->> 4)::bigint, (value ->> 5)::bigint, (value ->> 4)::bigint
         FROM jsonb_array_elements($1) ON CONFLICT (organization_id, starts_at, actor_type, actor_id)
-        DO UPDATE SET events = audit_actor.events + excluded.events, failures = audit_actor.failures + excluded.failures",
+        DO UPDATE SET events = audit_actor.events + excluded.events, failures = audit_actor.failures + excluded.failures,
+            listed = CASE WHEN (audit_actor.events + excluded.events) * 8 > audit_actor.listed * 9
+                THEN audit_actor.events + excluded.events ELSE audit_actor.listed END",
 };
-/// Those of `[[organization, month, kind, id], …]` that are listed too low: by more than one eighth.
-pub const LIST_ACTORS: Pair = Pair {
-    sqlite: "UPDATE audit_actor SET listed = events FROM json_each($1) w
-        WHERE organization_id = unhex(w.value ->> 0) AND starts_at = w.value ->> 1 AND actor_type = w.value ->> 2
-          AND actor_id = w.value ->> 3 AND events * 8 > listed * 9",
-    postgres: "UPDATE audit_actor SET listed = events FROM jsonb_array_elements($1) w
-        WHERE organization_id = (w.value ->> 0)::uuid
-          AND starts_at = to_timestamp(0) + (w.value ->> 1)::bigint * interval '1 microsecond'
-          AND actor_type = w.value ->> 2 AND actor_id = w.value ->> 3 AND events * 8 > listed * 9",
-};
+/// SQLite: those of `[[organization, month, kind, id], …]` that are listed too low: by more than one eighth.
+pub const LIST_ACTORS: &str = "UPDATE audit_actor SET listed = events FROM json_each($1) w
+    WHERE organization_id = unhex(w.value ->> 0) AND starts_at = w.value ->> 1 AND actor_type = w.value ->> 2
+      AND actor_id = w.value ->> 3 AND events * 8 > listed * 9";
 /// `[[start, first sequence], …]`.
 pub const ADD_HOURS: Pair = Pair {
     sqlite: "INSERT INTO audit_hour (starts_at, first_sequence) SELECT value ->> 0, value ->> 1 FROM json_each($1) WHERE true
@@ -109,9 +106,15 @@ pub const WRITE_DISTINCT: &str = "INSERT INTO audit_distinct (organization_id, s
 pub const COUNTS: &str = "SELECT starts_at, event_type, action, success, events FROM audit_count
     WHERE organization_id = $1 AND span = $2 AND starts_at >= $3 AND starts_at < $4
     ORDER BY starts_at, event_type, action, success";
-pub const OWN_COUNTS: &str = "SELECT $3 AS starts_at, event_type, action, success, count(*) AS events FROM audit_event
-    WHERE organization_id = $1 AND actor_id = $2 AND logged_at >= $3 AND logged_at < $4
-    GROUP BY event_type, action, success ORDER BY event_type, action, success";
+pub const OWN_COUNTS: Pair = Pair {
+    sqlite: "SELECT $3 AS starts_at, event_type, action, success, count(*) AS events FROM audit_event
+        WHERE organization_id = $1 AND actor_id = $2 AND logged_at >= $3 AND logged_at < $4
+        GROUP BY event_type, action, success ORDER BY event_type, action, success",
+    postgres: "SELECT $3 AS starts_at, event_type, action, success, count(*) AS events FROM audit_event
+        WHERE organization_id = $1 AND hashtextextended(actor_id, 0) = hashtextextended($2, 0) AND actor_id = $2
+            AND logged_at >= $3 AND logged_at < $4
+        GROUP BY event_type, action, success ORDER BY event_type, action, success",
+};
 /// Who has as many events as the last of the first $3 by list is listed at no less than eight ninths of that.
 pub const TOP_ACTORS: &str = "SELECT actor_type, actor_id, events, failures FROM audit_actor
     WHERE organization_id = $1 AND starts_at = $2 AND listed >= coalesce((SELECT min(listed) * 8 / 9 - 1 FROM
@@ -122,12 +125,34 @@ pub const TOP_ACTORS: &str = "SELECT actor_type, actor_id, events, failures FROM
 pub const LIST: &str = "SELECT e.* FROM audit_event e";
 pub const BEFORE: &str = " WHERE e.sequence < {}";
 pub const FROM_PLACE: &str = " WHERE e.sequence >= {}";
-pub const OF_PERSON: &str = " AND (e.actor_id = {} OR e.resource_id = {})";
-pub const OF_ORGANIZATION: &str = " AND e.organization_id = {}";
+/// PostgreSQL's indexes hold a hash of what is looked for.
+pub const OF_PERSON: Pair = Pair {
+    sqlite: " AND (e.actor_id = {} OR e.resource_id = {})",
+    postgres: " AND (hashtextextended(e.actor_id, 0) = hashtextextended({}, 0) AND e.actor_id = {}
+        OR hashtextextended(e.resource_id, 0) = hashtextextended({}, 0) AND e.resource_id = {})",
+};
+pub const OF_ORGANIZATION: Pair = Pair {
+    sqlite: " AND e.organization_id = {}",
+    postgres: " AND uuid_hash_extended(e.organization_id, 0) = uuid_hash_extended({}, 0) AND e.organization_id = {}",
+};
+/// Of an organization and a type: two parts, one behind the other.
+pub const OF_ORGANIZATION_AND: Pair = Pair {
+    sqlite: " AND e.organization_id = {}",
+    postgres: " AND e.organization_id = {}
+        AND uuid_hash_extended(e.organization_id, hashtextextended(e.event_type, 0)) = uuid_hash_extended({}, ",
+};
+pub const AND_TYPE: Pair =
+    Pair { sqlite: " AND e.event_type = {}", postgres: "hashtextextended({}, 0)) AND e.event_type = {}" };
 pub const OF_TYPE: &str = " AND e.event_type = {}";
 pub const OF_ACTION: &str = " AND e.action = {}";
-pub const OF_ACTOR: &str = " AND e.actor_id = {}";
-pub const OF_RESOURCE: &str = " AND e.resource_id = {}";
+pub const OF_ACTOR: Pair = Pair {
+    sqlite: " AND e.actor_id = {}",
+    postgres: " AND hashtextextended(e.actor_id, 0) = hashtextextended({}, 0) AND e.actor_id = {}",
+};
+pub const OF_RESOURCE: Pair = Pair {
+    sqlite: " AND e.resource_id = {}",
+    postgres: " AND hashtextextended(e.resource_id, 0) = hashtextextended({}, 0) AND e.resource_id = {}",
+};
 pub const OF_OUTCOME: &str = " AND e.success = {}";
 /// The hours tell where to begin; the months, which partitions.
 pub const SINCE: &str = " AND e.logged_at >= {} AND e.sequence >= coalesce(
@@ -149,6 +174,11 @@ pub const OLDEST_FIRST: &str = " ORDER BY e.sequence LIMIT {}";
 
 pub const GET: &str = "SELECT e.* FROM audit_event e WHERE id = $1 ORDER BY sequence";
 pub const EVENTS_FROM: &str = "SELECT e.* FROM audit_event e WHERE sequence >= $1 AND sequence < $2 ORDER BY sequence";
+/// What leaves are made from, in the order in which `rehash` reads it. It also puts the rows in their order: they are nearly so.
+pub const LEAVES: &str = "SELECT sequence, id, organization_id, event_type, action, success, actor_type, resource_type, request_id,
+        occurred_at, logged_at, actor_id, actor_name, ip_address, user_agent, actor_seal, resource_id, resource_name, error_message,
+        CAST(details AS text), object_seal
+    FROM audit_event WHERE sequence >= $1 AND sequence < $2";
 /// Events between two places whose id another organization used before.
 pub const NAMESAKES: &str = "SELECT e.sequence AS value FROM audit_event e WHERE e.sequence >= $1 AND e.sequence < $2
     AND EXISTS (SELECT 1 FROM audit_event o WHERE o.id = e.id AND o.sequence < e.sequence)";
@@ -162,9 +192,14 @@ pub const KEEP_FROM: &str = "UPDATE audit_head SET kept_from = $1 WHERE kept_fro
 pub const DELETE_RETIRED: &str = "DELETE FROM audit_event WHERE sequence IN
     (SELECT sequence FROM audit_event WHERE sequence < $1 ORDER BY sequence LIMIT $2)";
 
-pub const OF_SUBJECT: &str =
-    "SELECT e.* FROM audit_event e WHERE organization_id = $1 AND (actor_id = $2 OR resource_id = $2)
-    ORDER BY sequence LIMIT $3";
+pub const OF_SUBJECT: Pair = Pair {
+    sqlite: "SELECT e.* FROM audit_event e WHERE organization_id = $1 AND (actor_id = $2 OR resource_id = $2)
+        ORDER BY sequence LIMIT $3",
+    postgres: "SELECT e.* FROM audit_event e WHERE organization_id = $1
+        AND (hashtextextended(actor_id, 0) = hashtextextended($2, 0) AND actor_id = $2
+            OR hashtextextended(resource_id, 0) = hashtextextended($2, 0) AND resource_id = $2)
+        ORDER BY sequence LIMIT $3",
+};
 pub const ERASE_ACTOR: &str =
     "UPDATE audit_event SET actor_id = '', actor_name = NULL, ip_address = NULL, user_agent = NULL,
     actor_seal = $3 WHERE sequence = $1 AND logged_at = $2";

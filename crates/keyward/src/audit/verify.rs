@@ -3,15 +3,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use futures_util::{StreamExt, stream};
 use keyward_core::id::{self, Id};
-use keyward_core::tree::{Growth, Hash, TILE_WIDTH, Tile};
+use keyward_core::tree::{Growth, Hash, Span, TILE_WIDTH, Tile};
 
-use super::{Audit, EventRow, sql as statements, tiles};
+use super::{Audit, rehash, sql as statements, tiles};
 use crate::db::sql;
 use crate::error::Result;
 
-/// Events that are compared at a time: whole tiles.
-const BATCH: u64 = 16 * TILE_WIDTH;
+/// Events that are read at a time: whole tiles.
+const BATCH: u64 = 64 * TILE_WIDTH;
+/// Ranges that are read and hashed at the same time: one more than a small machine has cores, so that none of them waits.
+const AT_ONCE: usize = 3;
 
 /// The first place at which the book is not whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,26 +66,22 @@ impl Audit {
             Some(head) => (head.size as u64, head.kept_from as u64, head.log_id),
             None => (0, 0, uuid::Uuid::nil()),
         };
+        // One is read while another is hashed; they are looked at in their order.
+        let hashed = ranges(size, signed).map(|range| tokio::spawn(self.clone().hash_again(log, kept_from, range)));
+        let mut hashed = stream::iter(hashed).buffered(AT_ONCE);
         let mut growth = Growth::default();
-        while growth.size() < size {
-            let from = growth.size();
-            let next_signed = signed.range(from + 1..).next().map_or(u64::MAX, |(size, _)| *size);
-            let to = (from / BATCH + 1).saturating_mul(BATCH).min(size).min(next_signed);
-            let stored = self.leaves(from, to).await?;
-            let hashes = match to <= kept_from {
-                true => stored.iter().map_while(|hash| *hash).collect(),
-                false => match self.compare(log, from.max(kept_from), to, from, &stored, &mut findings).await? {
-                    Ok(hashes) => hashes,
-                    Err(fault) => return Ok(Findings { fault: Some(fault), ..findings }),
-                },
-            };
-            if (hashes.len() as u64) < to - from {
-                return Ok(Findings { fault: Some(Fault::Hashes { from, to }), ..findings });
+        while let Some(range) = hashed.next().await {
+            let range = range.map_err(rehash::broke_off)??;
+            findings.compared += range.compared;
+            findings.erased += range.erased;
+            if range.fault.is_some() {
+                return Ok(Findings { fault: range.fault, ..findings });
             }
-            let whole = growth.extend(hashes).into_iter().filter(|(tile, _)| tile.level > 0).collect();
+            let whole = growth.extend(range.hashes).into_iter().filter(|(tile, _)| tile.level > 0).collect();
             if let Some(fault) = self.compare_tiles(whole, size).await? {
                 return Ok(Findings { fault: Some(fault), ..findings });
             }
+            let to = growth.size();
             if signed.get(&to).is_some_and(|root| *root != growth.root()) {
                 return Ok(Findings { fault: Some(Fault::Root { size: to }), ..findings });
             }
@@ -98,47 +97,6 @@ impl Audit {
             findings.fault = Some(Fault::Truncated { size, signed: *signed });
         }
         Ok(findings)
-    }
-
-    /// The stored leaf hashes of a range that begins and ends in whole batches or at the ends of the book.
-    async fn leaves(&self, from: u64, to: u64) -> Result<Vec<Option<Hash>>> {
-        let wanted: Vec<Tile> =
-            (from / TILE_WIDTH..=(to - 1) / TILE_WIDTH).map(|index| Tile { level: 0, index }).collect();
-        let stored = tiles::read(&self.ground.db, &wanted, statements::TILES.on(&self.ground.db)).await?;
-        let hash = |leaf: u64| {
-            stored.get(&Tile { level: 0, index: leaf / TILE_WIDTH })?.get((leaf % TILE_WIDTH) as usize).copied()
-        };
-        Ok((from..to).map(hash).collect())
-    }
-
-    /// Hashes the events of a range again; the first that is not as its leaf was is the fault.
-    async fn compare(
-        &self,
-        log: uuid::Uuid,
-        from: u64,
-        to: u64,
-        first: u64,
-        stored: &[Option<Hash>],
-        findings: &mut Findings,
-    ) -> Result<std::result::Result<Vec<Hash>, Fault>> {
-        let select = sql(statements::EVENTS_FROM).bind(from as i64).bind(to as i64);
-        let rows: Vec<EventRow> = select.all(&self.ground.db).await?;
-        let mut hashes: Vec<Hash> = stored.iter().take((from - first) as usize).map_while(|hash| *hash).collect();
-        let mut rows = rows.into_iter();
-        for sequence in from as i64..to as i64 {
-            let Some(row) = rows.next().filter(|row| row.sequence == sequence) else {
-                return Ok(Err(Fault::Missing { sequence }));
-            };
-            let hash = row.leaf_hash(log);
-            match (hash, stored[(sequence as u64 - first) as usize]) {
-                (Some(hash), Some(leaf)) if hash == leaf => hashes.push(hash),
-                (_, None) => return Ok(Err(Fault::Hashes { from: sequence as u64, to: sequence as u64 + 1 })),
-                _ => return Ok(Err(Fault::Altered { sequence, event: row.id })),
-            }
-            findings.compared += 1;
-            findings.erased += u64::from(row.actor_seal.len() == 32 || row.object_seal.len() == 32);
-        }
-        Ok(Ok(hashes))
     }
 
     /// Whether the tiles above the leaves are those that the events make. Tiles that still grow may hold more by now.
@@ -159,4 +117,14 @@ impl Audit {
         }
         Ok(None)
     }
+}
+
+/// The book in ranges that end with a batch, with a size that was signed, or with the book.
+fn ranges(size: u64, signed: &BTreeMap<u64, Hash>) -> impl Iterator<Item = Span> {
+    let end = move |from: u64| {
+        let next_signed = signed.range(from + 1..).next().map_or(size, |(size, _)| *size);
+        (from, (from / BATCH + 1).saturating_mul(BATCH).min(size).min(next_signed))
+    };
+    let next = move |(_, to): &Span| (*to < size).then(|| end(*to));
+    std::iter::successors((size > 0).then(|| end(0)), next)
 }

@@ -47,6 +47,7 @@ const STEPS: &[Step] = &[
     shared!("0013_identities"),
     shared!("0014_sinks"),
     shared!("0015_mail"),
+    pair!("0016_narrow_indexes"),
     shared!("0017_vouched"),
     shared!("0018_usage_batches"),
 ];

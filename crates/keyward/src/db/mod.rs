@@ -8,6 +8,7 @@ mod columns;
 pub mod dialect;
 mod migrate;
 mod row;
+mod scan;
 mod session;
 mod sql;
 mod value;
@@ -23,6 +24,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 pub use bulk::{Bulk, Upsert};
 pub(crate) use row::row;
 pub use row::{FromRow, Row};
+pub use scan::{Fields, Scanned};
 pub use session::{Copied, Ddl, Session, ddl};
 pub use sql::{On, Parts, Sql, parts, sql};
 pub use value::{Bind, FromValue, Json, Kind, Value};

@@ -7,7 +7,7 @@ use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo, PgValueRef};
 use sqlx::{Decode, Encode, Postgres, Type};
 
 /// Microseconds between 1970-01-01 and PostgreSQL's own epoch, 2000-01-01.
-const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
+pub(super) const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
 /// An instant, to the microsecond.
 pub(super) struct PgTime(pub(super) Timestamp);

@@ -110,7 +110,8 @@ impl Maintenance {
         Ok(())
     }
 
-    /// PostgreSQL: what details contain is found by an index in each month that has ended. One that broke off is built again.
+    /// PostgreSQL: a month that has ended gets its indexes packed, and one by which is found what details contain. One that broke off
+    /// is built again.
     pub(super) async fn index_closed_months(&self, job: &Running, parent: &Parent) -> Result<Vec<Value>> {
         let mut indexed = Vec::new();
         if parent.name != BOOK {
@@ -129,6 +130,12 @@ impl Maintenance {
             if valid.is_some() {
                 self.run(job, &ddl("DROP INDEX CONCURRENTLY ").name(&name)).await?;
             }
+            // Nothing comes in any more, so every page can be full.
+            let packed = self.run(job, &ddl("REINDEX TABLE CONCURRENTLY ").name(&child.name)).await;
+            if packed.is_err() {
+                self.drop_leftovers(job).await?;
+            }
+            packed?;
             let build = ddl("CREATE INDEX CONCURRENTLY ").name(&name).then(" ON ").name(&child.name);
             self.run(job, &build.then(" USING gin (details jsonb_path_ops)")).await?;
             job.tell(format!("indexed the details of {}", child.name));

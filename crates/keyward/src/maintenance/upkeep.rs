@@ -147,7 +147,7 @@ impl Maintenance {
     }
 
     /// Drops the invalid indexes that a concurrent build or rebuild left behind when it failed.
-    async fn drop_leftovers(&self, job: &Running) -> Result<Vec<String>> {
+    pub(super) async fn drop_leftovers(&self, job: &Running) -> Result<Vec<String>> {
         let leftovers: Vec<LeftoverRow> = sql(statements::LEFTOVERS).all(&self.ground.db).await?;
         let mut dropped = Vec::new();
         for LeftoverRow { schema, name } in leftovers {

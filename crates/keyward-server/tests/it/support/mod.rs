@@ -117,6 +117,12 @@ impl Place {
         Self { database_url: Some(url.join("/")), ..self.clone() }
     }
 
+    /// The same place, its database entered by another role.
+    pub fn as_role(&self, role: &str) -> Self {
+        let url = self.database_url.clone().expect("PostgreSQL").replace("//keyward@", &format!("//{role}@"));
+        Self { database_url: Some(url), ..self.clone() }
+    }
+
     fn layers(&self) -> Layers {
         let mut layers = Layers::default();
         layers.flag("server.listen", "127.0.0.1:0");

@@ -1,0 +1,1 @@
+-- SQLite's indexes end in the row's number as they are, and a number is all that such an index costs beside its text.
