@@ -33,14 +33,19 @@ mod plans;
 mod proofs;
 mod reservations;
 mod roles;
+mod schema;
 mod security;
 mod session_history;
 mod sessions;
 mod settings;
 mod shared_limits;
 mod sinks;
+mod statements;
 mod support;
 mod tls;
 mod tokens;
 mod usage;
 mod web;
+
+// The platform's statements, read a second time in `statements`, know this as `crate::db`.
+use keyward::db;
