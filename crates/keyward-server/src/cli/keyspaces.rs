@@ -28,7 +28,7 @@ enum KeyspacesCommand {
     Show { id: String },
     /// Create a keyspace.
     #[command(
-        after_help = "Example: keyward keyspaces create --name billing --prefix bill --environment prod --environment dev --max-expiry-days 90"
+        after_help = "Example: keyward keyspaces create --name billing --prefix bill --environment prod --environment dev"
     )]
     Create {
         #[arg(long)]
@@ -40,7 +40,7 @@ enum KeyspacesCommand {
         look: Look,
     },
     /// Change what new keys look like.
-    #[command(after_help = "Example: keyward keyspaces update billing --default-expiry-days 30 --no-max-expiry")]
+    #[command(after_help = "Example: keyward keyspaces update billing --default-expiry-days 30 --max-expiry-days 90")]
     Update {
         id: String,
         #[arg(long)]
@@ -74,7 +74,7 @@ struct Look {
     /// What a new key lives that says nothing itself.
     #[arg(long)]
     default_expiry_days: Option<i64>,
-    /// The longest that a new key may live.
+    /// The longest that a new key may live; needs a default as well.
     #[arg(long)]
     max_expiry_days: Option<i64>,
 }
@@ -98,8 +98,7 @@ pub async fn run(args: KeyspacesArgs, json: bool) -> Result<()> {
     let shown = match args.command {
         KeyspacesCommand::List => {
             let items = client.list(PATH, &[], usize::MAX).await?;
-            let columns =
-                ["name", "prefix", "style", "environments", "default_expiry_days", "max_expiry_days", "id"];
+            let columns = ["name", "prefix", "style", "environments", "default_expiry_days", "max_expiry_days", "id"];
             output::list(&items, &columns, json);
             return Ok(());
         }

@@ -9,6 +9,7 @@ mod conventions;
 mod countries;
 mod crash;
 mod database;
+mod doctor;
 mod events;
 mod forward_auth;
 mod hostile;

@@ -12,7 +12,8 @@ const POSTGRES_TABLES: [&str; 3] = ["acknowledgement", "announcement", "node"];
 /// What only one database has: the book is parted by months on PostgreSQL, so that its key holds the instant, and an index by
 /// block finds a month's part.
 const ONLY_SQLITE: [&str; 1] = ["audit_event key (sequence)"];
-const ONLY_POSTGRES: [&str; 2] = ["audit_event key (sequence, logged_at)", "audit_event index audit_event_by_time (logged_at)"];
+const ONLY_POSTGRES: [&str; 2] =
+    ["audit_event key (sequence, logged_at)", "audit_event index audit_event_by_time (logged_at)"];
 
 const SQLITE: &str = r#"
     WITH tables AS (SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '\_sqlx%' ESCAPE '\' AND name NOT LIKE 'sqlite%')

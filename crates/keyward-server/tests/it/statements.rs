@@ -8,15 +8,23 @@ use std::path::{Path, PathBuf};
 
 use keyward::db::Bulk;
 use keyward::db::dialect::Pair;
+use sqlx::postgres::PgTypeInfo;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, SqlSafeStr};
 
-use crate::support::{Node, on_both};
+use crate::support::on_both;
 
 const PLATFORM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../keyward/src");
 
 /// PostgreSQL says so where a table or a schema of an extension is not there.
 const ABSENT: [&str; 2] = ["42P01", "3F000"];
+/// It says so last of all, when a statement is good and nothing but the bound value tells what a parameter is (`$2 IS NULL`).
+const UNTYPED: &str = "42P18";
+/// Statements that can only be read when it is known what their parameters are.
+const TYPED: [(&str, &[&str]); 2] = [
+    ("audit::OWN_COUNTS", &["uuid", "text", "timestamptz", "timestamptz"]),
+    ("usage::WRITE_ROLLUPS", &["uuid", "jsonb", "bytea"]),
+];
 
 /// Where a statement is asked.
 #[derive(Clone, Copy, PartialEq)]
@@ -108,6 +116,10 @@ slices! {
             OF_SUBJECT, ERASE_ACTOR, ERASE_OBJECT, FORGET_ACTOR,
         ],
         Postgres: [PARTITION_AT],
+    }
+    "../../../keyward/src/checkup/sql.rs" as checkup {
+        Both: [HAS_STEPS, STEPS, ANSWER, LAST_LOGGED],
+        Postgres: [VERSION_NUMBER, CLOCK],
     }
     "../../../keyward/src/jobs/sql.rs" as jobs {
         Both: [
@@ -229,22 +241,22 @@ fn asked(is_postgres: bool) -> Vec<(String, String)> {
         Place::Sqlite => !is_postgres,
     });
     let mut all: Vec<(String, String)> = named
-        .map(|statement| {
-            (statement.name.to_owned(), if is_postgres { statement.postgres } else { statement.sqlite })
-        })
+        .map(|statement| (statement.name.to_owned(), if is_postgres { statement.postgres } else { statement.sqlite }))
         .collect();
     all.extend(lists_of_events(is_postgres).map(|text| ("a list of events".to_owned(), text)));
     if is_postgres {
-        all.extend(checks::CHECKS.iter().map(|check| (format!("the check {}", check.name), check.statement.to_owned())));
+        all.extend(
+            checks::CHECKS.iter().map(|check| (format!("the check {}", check.name), check.statement.to_owned())),
+        );
     }
     all
 }
 
-/// Whether the error only says that an extension is not installed.
-fn is_of_an_extension(name: &str, error: &sqlx::Error) -> bool {
+/// Whether an error tells of nothing that is wrong: an extension is not installed, or a type is not known before the value.
+fn is_no_fault(name: &str, error: &sqlx::Error) -> bool {
     let listed = statements().iter().any(|statement| statement.name == name && statement.place == Place::Extensions);
     let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
-    listed && ABSENT.contains(&code.as_ref())
+    code == UNTYPED || listed && ABSENT.contains(&code.as_ref())
 }
 
 on_both! {
@@ -253,8 +265,10 @@ on_both! {
         if let Some(url) = node.place.database_url() {
             let mut connection = PgConnection::connect(url).await.unwrap();
             for (name, text) in asked(true) {
-                match connection.prepare(AssertSqlSafe(text).into_sql_str()).await {
-                    Err(error) if !is_of_an_extension(&name, &error) => wrong.push(format!("{name}: {error}")),
+                let typed = TYPED.iter().find(|(known, _)| *known == name).map_or(&[][..], |(_, types)| *types);
+                let types: Vec<PgTypeInfo> = typed.iter().map(|name| PgTypeInfo::with_name(name)).collect();
+                match connection.prepare_with(AssertSqlSafe(text).into_sql_str(), &types).await {
+                    Err(error) if !is_no_fault(&name, &error) => wrong.push(format!("{name}: {error}")),
                     _ => {}
                 }
             }
@@ -290,7 +304,8 @@ fn no_file_of_statements_is_left_out() {
     // The door itself has none; the checks are read by their own module.
     let own = ["db/sql.rs", "maintenance/checks/sql.rs"];
     let mut missing = found.iter().map(|path| path.strip_prefix(PLATFORM).unwrap().display().to_string());
-    let is_read = |place: &str| own.contains(&place) || FILES.iter().any(|file| file.ends_with(&format!("/src/{place}")));
+    let is_read =
+        |place: &str| own.contains(&place) || FILES.iter().any(|file| file.ends_with(&format!("/src/{place}")));
     assert_eq!(missing.find(|place| !is_read(place)), None);
     assert_eq!(found.len(), FILES.len() + own.len());
 }

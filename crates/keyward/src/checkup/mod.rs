@@ -30,6 +30,8 @@ const DRIFT_WARNS: f64 = 1.0;
 const DRIFT_FAILS: f64 = 30.0;
 /// How long a server beside us may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the database may take to answer a node that is asked whether it can work.
+const SOON: Duration = Duration::from_secs(2);
 
 /// How something fares; the worse, the greater. What could not be looked at is unknown, never good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -66,6 +68,12 @@ impl Finding {
     pub fn failure(check: &'static str, reason: impl Into<String>, action: impl Into<String>) -> Self {
         Self::bad(check, Status::Failure, reason, action)
     }
+}
+
+/// Whether the database answers, soon.
+pub(crate) async fn answers(db: &Db) -> bool {
+    let answer = tokio::time::timeout(SOON, sql(sql::ANSWER).one::<(i64,)>(db)).await;
+    matches!(answer, Ok(Ok(_)))
 }
 
 /// Looks at the database, and into it.
@@ -151,7 +159,12 @@ async fn schema(db: &Db) -> Result<Finding, DbError> {
         Schema::Current => Finding::ok(check, format!("All {} migrations are there.", applied.len())),
         Schema::Behind(count) => {
             let reason = format!("{count} migrations are still to come.");
-            Finding::bad(check, Status::Warning, reason, "They are applied when `keyward serve` starts; back up before.")
+            Finding::bad(
+                check,
+                Status::Warning,
+                reason,
+                "They are applied when `keyward serve` starts; back up before.",
+            )
         }
         Schema::Ahead(count) => {
             let reason = format!("A newer Keyward has applied {count} migrations that this one does not know.");
@@ -170,9 +183,7 @@ async fn pepper(db: &Db, settings: &Settings) -> Finding {
         Ok(Kept::Outside) => Finding::ok(check, "It is held outside of the database, and is the right one."),
         Ok(Kept::InDatabase) => Finding::ok(check, "It is kept in the database; keys.peppers would hold it apart."),
         Ok(Kept::Nowhere) => Finding::ok(check, "There is none yet; the first start makes one."),
-        Err(error) if error.source().is_some() => {
-            Finding::unknown(check, error.detail, "Mend the database first.")
-        }
+        Err(error) if error.source().is_some() => Finding::unknown(check, error.detail, "Mend the database first."),
         Err(error) => {
             let faults = error.faults.iter().map(|fault| format!(" {} {}", fault.pointer, fault.detail));
             let reason = format!("{}{}", error.detail, faults.collect::<String>());
@@ -212,7 +223,9 @@ async fn compare_clocks(db: &Db, clock: &Clock) -> Result<Finding, DbError> {
 async fn health(maintenance: &Maintenance) -> Vec<Finding> {
     let health = match maintenance.health(&Context::system("checkup")).await {
         Ok(health) => health,
-        Err(error) => return vec![Finding::unknown("health", error.detail, "Ask again, or look into PostgreSQL's log.")],
+        Err(error) => {
+            return vec![Finding::unknown("health", error.detail, "Ask again, or look into PostgreSQL's log.")];
+        }
     };
     let is_good = |status| status == maintenance::Status::Ok;
     let good = health.panels.iter().filter(|panel| is_good(panel.status)).count();

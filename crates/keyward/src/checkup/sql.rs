@@ -8,6 +8,7 @@ pub const HAS_STEPS: Pair = Pair {
     postgres: "SELECT count(to_regclass('_sqlx_migrations')) AS value",
 };
 pub const STEPS: &str = "SELECT version, success, checksum FROM _sqlx_migrations ORDER BY version";
+pub const ANSWER: &str = "SELECT 1 AS value";
 pub const VERSION_NUMBER: &str = "SELECT current_setting('server_version_num')::bigint AS value";
 pub const CLOCK: &str = "SELECT clock_timestamp() AS value";
 pub const LAST_LOGGED: &str = "SELECT logged_at AS value FROM audit_head";

@@ -87,7 +87,8 @@ impl Asking {
         while failures < MOST_FAILURES && self.has_more() {
             let body = load.bodies[place % load.bodies.len()].clone();
             place += 1;
-            let request = http.post(&load.address).bearer_auth(&load.service_key).header(CONTENT_TYPE, "application/json");
+            let request =
+                http.post(&load.address).bearer_auth(&load.service_key).header(CONTENT_TYPE, "application/json");
             let begun = Instant::now();
             if let Ok(code) = answered(request.body(body)).await {
                 outcome.latencies.add(begun.elapsed().as_micros() as u64);

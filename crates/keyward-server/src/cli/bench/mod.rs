@@ -60,7 +60,8 @@ pub async fn run(args: BenchArgs, json: bool) -> Result<()> {
     let outcome = match (&args.keys_file, &args.organization) {
         (Some(file), _) => {
             let text = std::fs::read_to_string(file).with_context(|| format!("{}", file.display()))?;
-            let keys: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(Into::into).collect();
+            let keys: Vec<String> =
+                text.lines().map(str::trim).filter(|line| !line.is_empty()).map(Into::into).collect();
             ensure!(!keys.is_empty(), "{} holds no key", file.display());
             load(&client, &args, &keys).await?
         }

@@ -19,7 +19,9 @@ pub fn look(settings: &ServerSettings, now: Timestamp) -> Vec<Finding> {
     let check = "certificate";
     match Tls::read(settings) {
         Ok(None) => return vec![Finding::ok(check, "None is set: plain HTTP, for this machine or behind a proxy.")],
-        Err(error) => return vec![Finding::failure(check, error.to_string(), "A start fails until both files are good.")],
+        Err(error) => {
+            return vec![Finding::failure(check, error.to_string(), "A start fails until both files are good.")];
+        }
         Ok(Some(_)) => {}
     }
     let leaf = CertificateDer::pem_file_iter(&settings.tls_certificate_file).ok().and_then(|mut all| all.next()?.ok());
@@ -53,7 +55,11 @@ fn judge(from: i64, to: i64, now: i64) -> Finding {
         return Finding::failure(check, "It is not yet valid.", "See that the clock is right, or wait.");
     }
     match days {
-        ..0 => Finding::failure(check, format!("It ended {} days ago.", -days), "Renew it; a new one is taken without a restart."),
+        ..0 => Finding::failure(
+            check,
+            format!("It ended {} days ago.", -days),
+            "Renew it; a new one is taken without a restart.",
+        ),
         0..WARNS_DAYS => {
             let reason = format!("It ends in {days} days.");
             Finding::bad(check, Status::Warning, reason, "Renew it; a new one is taken without a restart.")

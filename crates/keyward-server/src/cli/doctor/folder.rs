@@ -26,19 +26,30 @@ fn look_at(folder: &Path) -> Finding {
     let found = match std::fs::metadata(folder) {
         Ok(found) => found,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return look_above(folder),
-        Err(error) => return Finding::unknown(check, format!("{named}: {error}"), "Ask as the user that runs Keyward."),
+        Err(error) => {
+            return Finding::unknown(check, format!("{named}: {error}"), "Ask as the user that runs Keyward.");
+        }
     };
     if !found.is_dir() {
         return Finding::failure(check, format!("{named} is not a folder."), "Set database.data_dir to a folder.");
     }
     if access(folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).is_err() {
         let reason = format!("{named} belongs to the user {}, and we may not write there.", found.uid());
-        return Finding::failure(check, reason, "Run Keyward, and this command, as that user; or give the folder away.");
+        return Finding::failure(
+            check,
+            reason,
+            "Run Keyward, and this command, as that user; or give the folder away.",
+        );
     }
     let mode = found.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         let reason = format!("{named} is open to others (mode {mode:03o}), and holds the pepper and every digest.");
-        return Finding::bad(check, Status::Warning, reason, format!("chmod 700 {named}; a start of Keyward does it too."));
+        return Finding::bad(
+            check,
+            Status::Warning,
+            reason,
+            format!("chmod 700 {named}; a start of Keyward does it too."),
+        );
     }
     Finding::ok(check, format!("{named} is ours alone."))
 }

@@ -30,7 +30,11 @@ pub async fn run(args: DoctorArgs, json: bool) -> Result<bool> {
     let findings = match args.serve.settings() {
         Ok(settings) => look_over(&settings).await,
         Err(error) => vec![
-            Finding::failure("settings", format!("{error:#}"), "Mend it; `keyward config show --origin` tells them all."),
+            Finding::failure(
+                "settings",
+                format!("{error:#}"),
+                "Mend it; `keyward config show --origin` tells them all.",
+            ),
             Finding::unknown("installation", "Without settings nothing else can be looked at.", "Mend them first."),
         ],
     };
@@ -66,7 +70,11 @@ fn check_settings(settings: &Settings) -> Finding {
     if !countries.as_os_str().is_empty()
         && let Err(error) = std::fs::File::open(countries)
     {
-        return Finding::failure("settings", format!("verify.country_database: {}: {error}", countries.display()), action);
+        return Finding::failure(
+            "settings",
+            format!("verify.country_database: {}: {error}", countries.display()),
+            action,
+        );
     }
     match config::check(settings) {
         Ok(()) => Finding::ok("settings", "They can be read, and hold."),
