@@ -95,6 +95,7 @@ pub async fn run(args: BenchArgs, json: bool) -> Result<()> {
 async fn with_own_keys(client: &Client, args: &BenchArgs, place: &str, ids: &mut Vec<String>) -> Result<Outcome> {
     let mut keys = Vec::new();
     for _ in 0..args.temporary_keys {
+        // Should this be ended by force, they end by themselves.
         let body = json!({ "name": "keyward bench", "expires_in_days": 1 });
         let made = client.call_patiently(Method::POST, place, Some(&body)).await?;
         ids.extend(made["id"].as_str().map(str::to_owned));
