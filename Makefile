@@ -20,6 +20,7 @@ test:
 bench:
 	cargo build --profile bench -p keyward-server -p keyward-bench
 	target/release/keyward-bench
+	target/release/keyward-bench --sign-ins --output bench/results/sign-ins.json
 
 bench-large:
 	cargo build --profile bench -p keyward-server -p keyward-bench

@@ -24,6 +24,7 @@ pub struct Expected {
 impl Expected {
     pub const VALID: Self = Self { status: 200, body_start: r#"{"valid":true,"code":"valid""# };
     pub const MALFORMED: Self = Self { status: 200, body_start: r#"{"valid":false,"code":"malformed""# };
+    pub const SIGNED_IN: Self = Self { status: 200, body_start: r#"{"access_token":""# };
     pub const ADMITTED: Self = Self { status: 204, body_start: "" };
 }
 

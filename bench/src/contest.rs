@@ -66,15 +66,30 @@ impl Runs {
             let forwards = (0..subjects.len()).map(|index| &subjects[index]);
             let order: Vec<_> = if round % 2 == 1 { forwards.collect() } else { forwards.rev().collect() };
             for subject in order {
-                let run = measure_in_quiet(subject, round, pace(self, subject))?;
-                eprintln!(
-                    "  round {round}  {:<20} {:>9.0}/s  {:>6.2} µs CPU  p99 {:>6.0} µs",
-                    run.subject, run.requests_per_second, run.cpu_micros_per_request, run.p99_micros
-                );
-                self.0.push(run);
+                self.add(subject, round, pace(self, subject))?;
             }
         }
         Ok(())
+    }
+
+    /// Measures one subject; again when others disturb it.
+    pub fn add(&mut self, subject: &Subject<'_>, round: u32, pace: Pace) -> Result<()> {
+        self.keep(measure_in_quiet(subject, round, pace)?);
+        Ok(())
+    }
+
+    /// Measures one subject once, while something else goes on that is meant to disturb it.
+    pub fn add_once(&mut self, subject: &Subject<'_>, round: u32, pace: Pace) -> Result<()> {
+        self.keep(measure(subject, round, pace)?);
+        Ok(())
+    }
+
+    fn keep(&mut self, run: Run) {
+        eprintln!(
+            "  round {}  {:<22} {:>9.0}/s  {:>8.2} µs CPU  p99 {:>6.0} µs",
+            run.round, run.subject, run.requests_per_second, run.cpu_micros_per_request, run.p99_micros
+        );
+        self.0.push(run);
     }
 
     /// A figure of a subject, one value a round.

@@ -134,7 +134,7 @@ fn figures(runs: &Runs) -> Vec<Figure> {
 }
 
 /// A program that was built together with this one.
-fn beside(name: &str) -> Result<PathBuf> {
+pub fn beside(name: &str) -> Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name(name);
     ensure!(path.exists(), "{} is missing: build all of keyward-bench", path.display());
     Ok(path)

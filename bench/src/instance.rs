@@ -19,6 +19,9 @@ use crate::request::Request;
 use crate::schedule::Pace;
 use crate::server::Server;
 
+/// Who sets it up, and signs in.
+pub const OWNER: &str = "bench@example.com";
+pub const PASSWORD: &str = "four quiet river stones";
 /// The contract's most items of an import.
 const IMPORT_ITEMS: usize = 1_000;
 const START_TIME: Duration = Duration::from_secs(60);
@@ -54,9 +57,11 @@ impl Instance {
     /// On an empty PostgreSQL database where one is given.
     pub fn set_up_on(program: &Path, database_url: Option<&str>) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("keyward-bench-").tempdir()?;
+        let password_file = folder.path().join("password");
+        std::fs::write(&password_file, PASSWORD)?;
         let mut command = Command::new(program);
-        command.args(["setup", "--email", "bench@example.com", "--organization", "Bench", "--json", "--data-dir"]);
-        command.arg(folder.path()).args(database_flag(database_url));
+        command.args(["setup", "--email", OWNER, "--organization", "Bench", "--json", "--password-file"]);
+        command.arg(password_file).arg("--data-dir").arg(folder.path()).args(database_flag(database_url));
         let output = command.stderr(Stdio::inherit()).output();
         let output = output.with_context(|| format!("cannot start {}", program.display()))?;
         ensure!(output.status.success(), "keyward setup failed: {}", output.status);
@@ -193,7 +198,9 @@ fn serve(program: &Path, folder: &Path, database_url: Option<&str>) -> Result<(S
         .args(["serve", "--listen", &address.to_string(), "--data-dir"])
         .arg(folder)
         .args(database_flag(database_url))
-        .env("KEYWARD_CALLER_LIMITS_IMPORT_PER_MINUTE", "1000000");
+        .env("KEYWARD_CALLER_LIMITS_IMPORT_PER_MINUTE", "1000000")
+        .env("KEYWARD_CALLER_LIMITS_AUTHENTICATION_PER_MINUTE", "1000000000")
+        .env("KEYWARD_CALLER_LIMITS_UNAUTHENTICATED_PER_MINUTE", "1000000000");
     let mut server = Server::start(command.stdout(Stdio::null()).stderr(log), address)?;
     let ready = Api { address, service_key: String::new() };
     let start = Instant::now();

@@ -26,6 +26,11 @@ impl Keyset {
         keys
     }
 
+    /// One text that is no key.
+    pub fn of(text: &str) -> Self {
+        Self { texts: text.as_bytes().to_vec(), text_bytes: text.len() }
+    }
+
     /// The same keys, each with a last letter that makes its checksum wrong.
     pub fn with_wrong_checksums(&self) -> Self {
         let mut wrong = Self { texts: self.texts.clone(), text_bytes: self.text_bytes };

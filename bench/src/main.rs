@@ -23,6 +23,7 @@ mod report;
 mod request;
 mod schedule;
 mod server;
+mod sign_ins;
 mod usage_records;
 
 use std::path::PathBuf;
@@ -67,6 +68,9 @@ pub struct Options {
     /// Measure only how a book of so many events is read, beside a plain table.
     #[arg(long, value_name = "EVENTS", value_parser = number_up_to(50_000_000), conflicts_with_all = ["usage_records", "audit_events"])]
     audit_search: Option<usize>,
+    /// Measure only how people sign in, how verifies fare meanwhile, and what a session costs a call.
+    #[arg(long, conflicts_with_all = ["usage_records", "audit_events", "audit_search"])]
+    sign_ins: bool,
     /// An empty PostgreSQL database for the usage records or the audit events; SQLite when absent.
     #[arg(long)]
     database_url: Option<String>,
@@ -102,6 +106,8 @@ fn main() -> Result<()> {
     let mut report = Report::default();
     if options.baselines_only {
         hot_routes::measure_baselines(&options, &mut report)?;
+    } else if options.sign_ins {
+        sign_ins::measure(&options, &options.keyward()?, &mut report)?;
     } else if let Some(count) = options.usage_records {
         usage_records::measure(count, options.database_url.as_deref(), &options.keyward()?, &mut report)?;
     } else if let Some(count) = options.audit_events {

@@ -1,4 +1,4 @@
-//! The two requests that are measured, as bytes with a gap for the key.
+//! The requests that are measured, as bytes with a gap for the key.
 
 use std::net::SocketAddr;
 
@@ -26,6 +26,22 @@ impl Request {
         let before = format!(
             "GET /v1/forward-auth HTTP/1.1\r\nhost: {to}\r\nx-keyward-service-key: {service_key}\r\nauthorization: Bearer "
         );
+        Self { before: before.into_bytes(), after: b"\r\n\r\n".to_vec() }
+    }
+
+    /// `POST /v1/auth/login` with the password in place of the key.
+    pub fn log_in(to: SocketAddr, email: &str, password_bytes: usize) -> Self {
+        let (before, after) = (format!(r#"{{"email":"{email}","password":""#), r#""}"#);
+        let length = before.len() + password_bytes + after.len();
+        let head = format!(
+            "POST /v1/auth/login HTTP/1.1\r\nhost: {to}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+        );
+        Self { before: [head.as_bytes(), before.as_bytes()].concat(), after: after.as_bytes().to_vec() }
+    }
+
+    /// `GET` with a credential in place of the key.
+    pub fn get(to: SocketAddr, path: &str) -> Self {
+        let before = format!("GET {path} HTTP/1.1\r\nhost: {to}\r\nauthorization: Bearer ");
         Self { before: before.into_bytes(), after: b"\r\n\r\n".to_vec() }
     }
 

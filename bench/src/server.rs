@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -43,6 +43,11 @@ impl Server {
     pub fn has_ended(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_some())
     }
+}
+
+/// Runs a command to its end on the servers' core.
+pub fn output(command: &mut Command) -> Result<Output> {
+    Ok(spawn(command.stdout(Stdio::piped()))?.wait_with_output()?)
 }
 
 /// A child has the core that its parent has when it is started.

@@ -231,7 +231,8 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Effective right = owner's role now ∩ key's permissions (contract, section 1).
+    /// Effective right = owner's role now ∩ key's permissions (contract, section 1). A key reaches beyond its organization only
+    /// where its owner is at home: what the operator's staff make in a customer's organization stays in there.
     pub fn of_service_key(
         organization: Id<Organization>,
         user: Option<Id<User>>,
@@ -242,8 +243,9 @@ impl Grant {
         let rights = |role: Option<Role>, at_instance| {
             role.map(|role| role.rights(at_instance)).unwrap_or_default().limited_to(permissions)
         };
-        let instance = rights(instance_role, true);
-        Self { organization, user, home: rights(home_role, false).join(instance), instance, elsewhere: Box::default() }
+        let instance = rights(instance_role.filter(|_| home_role.is_some()), true);
+        let home = rights(home_role, false).join(rights(instance_role, false)).join(instance);
+        Self { organization, user, home, instance, elsewhere: Box::default() }
     }
 
     /// What a signed-in person may do: everything that their roles give. `home` is the organization that calls without one mean.
@@ -324,8 +326,18 @@ mod tests {
         let all: PermissionSet = Permission::ALL.iter().copied().collect();
         let member = Grant::of_service_key(organization, None, all, Some(Role::Owner), None);
         assert_eq!(member.home.extent(Permission::PlansManage), Extent::Nothing);
-        let staff = Grant::of_service_key(organization, None, all, None, Some(Role::Admin));
+        let staff = Grant::of_service_key(organization, None, all, Some(Role::Viewer), Some(Role::Admin));
         assert_eq!(staff.home.extent(Permission::PlansManage), Extent::All);
         assert!(staff.at_instance(Permission::KeysRead) && !member.at_instance(Permission::KeysRead));
+    }
+
+    #[test]
+    fn what_staff_make_in_a_customers_organization_stays_there() {
+        let organization = Id::from_uuid(uuid::Uuid::nil());
+        let all: PermissionSet = Permission::ALL.iter().copied().collect();
+        let abroad = Grant::of_service_key(organization, None, all, None, Some(Role::Owner));
+        assert_eq!(abroad.home.extent(Permission::KeysRead), Extent::All);
+        assert_eq!(abroad.home.extent(Permission::PlansManage), Extent::Nothing);
+        assert!(!abroad.holds_at_instance());
     }
 }

@@ -164,14 +164,19 @@ impl KeyDigest {
 
     /// The first 128 bits: where a cache files the digest. Equality is still decided on all 256.
     pub fn slot(&self) -> u128 {
-        u128::from_be_bytes(self.0[..16].try_into().expect("sixteen bytes"))
+        self.halves()[0]
+    }
+
+    fn halves(&self) -> [u128; 2] {
+        let (halves, _) = self.0.as_chunks::<16>();
+        [u128::from_be_bytes(halves[0]), u128::from_be_bytes(halves[1])]
     }
 }
 
 impl PartialEq for KeyDigest {
     /// Constant time.
     fn eq(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
+        self.halves().ct_eq(&other.halves()).into()
     }
 }
 

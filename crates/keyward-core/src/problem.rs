@@ -60,6 +60,7 @@ codes! {
     PlanBelowUse "plan_below_use" 409 "More is in use than the plan would allow" "Revoke keys first, keep present organizations on their version (`grandfather`), or choose a larger plan.";
     HasActiveKeys "has_active_keys" 409 "The organization still has active keys" "Revoke them first, or delete with `cascade=true`.";
     LastOwner "last_owner" 409 "There must always be an owner" "Make another person an owner first.";
+    LastWayToSignIn "last_way_to_sign_in" 409 "It is the last way to sign in" "Set a password or register a passkey first; to shut somebody out, disable the account.";
     Gone "gone" 410 "The link is no longer valid" "It was used already or has run out. Ask for a new one.";
     TooLarge "too_large" 413 "The request body is too large" "See the limit in the detail; send less at a time.";
     UriTooLong "uri_too_long" 414 "The request address is too long" "Shorten the query.";

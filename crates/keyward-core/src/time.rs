@@ -41,6 +41,11 @@ impl Timestamp {
         self.plus_seconds(days * 86_400)
     }
 
+    /// The text form, on the stack. What lies outside of the years 0 to 9999 is written as their first or last instant.
+    pub fn text(self) -> TimestampText {
+        TimestampText::of(self.0.clamp(FIRST_MICROS, Self::LATEST.0))
+    }
+
     pub fn to_jiff(self) -> jiff::Timestamp {
         jiff::Timestamp::from_microsecond(self.0.min(Self::LATEST.0)).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
     }
@@ -49,8 +54,67 @@ impl Timestamp {
 impl fmt::Display for Timestamp {
     /// RFC 3339 in UTC, with a fraction only where there is one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.to_jiff())
+        f.pad(self.text().as_str())
     }
+}
+
+/// 0000-01-01T00:00:00Z.
+const FIRST_MICROS: i64 = -62_167_219_200_000_000;
+
+/// An instant as RFC 3339 writes it.
+pub struct TimestampText {
+    bytes: [u8; "0000-00-00T00:00:00.000000Z".len()],
+    len: u8,
+}
+
+impl TimestampText {
+    fn of(micros: i64) -> Self {
+        let (seconds, fraction) = (micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000) as u32);
+        let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400) as u32);
+        let (year, month, day) = civil(days);
+        let mut bytes = *b"0000-00-00T00:00:00.000000Z";
+        let numbers = [
+            (0..4, year),
+            (5..7, month),
+            (8..10, day),
+            (11..13, second / 3_600),
+            (14..16, second / 60 % 60),
+            (17..19, second % 60),
+            (20..26, fraction),
+        ];
+        for (place, mut number) in numbers {
+            for digit in bytes[place].iter_mut().rev() {
+                *digit = b'0' + (number % 10) as u8;
+                number /= 10;
+            }
+        }
+        let mut len = bytes.len() - 1;
+        if fraction == 0 {
+            len = "0000-00-00T00:00:00".len();
+        }
+        while fraction > 0 && bytes[len - 1] == b'0' {
+            len -= 1;
+        }
+        bytes[len] = b'Z';
+        Self { bytes, len: len as u8 + 1 }
+    }
+
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..usize::from(self.len)]).expect("digits and signs are ASCII")
+    }
+}
+
+/// Year, month and day of a day since 1970-01-01, counted in eras of 400 years that begin in March, so that the leap day is the
+/// last of its year.
+fn civil(days: i64) -> (u32, u32, u32) {
+    let days = days + 719_468;
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, is_next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    ((era * 400 + year + is_next) as u32, month as u32, day as u32)
 }
 
 impl fmt::Debug for Timestamp {
@@ -148,5 +212,19 @@ mod tests {
         assert_eq!(at.plus_days(1).to_string(), "2026-11-21T12:00:00Z");
         assert!("2026-11-20".parse::<Timestamp>().is_err());
         assert!("yesterday".parse::<Timestamp>().is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn is_written_as_jiff_writes_it(micros in FIRST_MICROS..=Timestamp::LATEST.as_micros(), places in 0u32..7) {
+            let at = Timestamp(micros - micros.rem_euclid(10i64.pow(places)));
+            proptest::prop_assert_eq!(at.to_string(), at.to_jiff().to_string());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_the_nearest_that_can() {
+        assert_eq!(Timestamp::NEVER.to_string(), "9999-12-31T23:59:59.999999Z");
+        assert_eq!(Timestamp(i64::MIN).to_string(), "0000-01-01T00:00:00Z");
     }
 }

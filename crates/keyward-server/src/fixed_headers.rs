@@ -16,13 +16,14 @@ const fn fixed(value: &'static str) -> HeaderValue {
 }
 
 /// On every answer, unless a page says something stricter of its own.
-pub const ALL: [(HeaderName, HeaderValue); 6] = [
+pub const ALL: [(HeaderName, HeaderValue); 7] = [
     (header::X_CONTENT_TYPE_OPTIONS, fixed("nosniff")),
     (header::REFERRER_POLICY, fixed("no-referrer")),
     (HeaderName::from_static("cross-origin-resource-policy"), fixed("same-origin")),
     (header::X_FRAME_OPTIONS, fixed("DENY")),
     (header::CONTENT_SECURITY_POLICY, fixed("default-src 'none'; frame-ancestors 'none'")),
     (header::X_XSS_PROTECTION, fixed("0")),
+    (header::VARY, fixed("origin")),
 ];
 
 /// Where browsers tell what a page's policy has stopped: by the Reporting API, or as older ones do.
@@ -96,7 +97,6 @@ pub fn add_for<B>(app: &App, asked: &Asked, response: &mut Response<B>) {
     if asked.is_https {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, app.hsts.clone());
     }
-    headers.append(header::VARY, header::ORIGIN.into());
     let origin = asked.origin.as_ref().filter(|origin| origin.to_str().is_ok_and(|origin| app.allows_origin(origin)));
     if let Some(origin) = origin {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());

@@ -17,10 +17,10 @@ pub struct Problem(pub Arc<Error>);
 
 /// What a problem says: of a call that failed, or of a key that a proxy is to turn away.
 pub struct Told<'a> {
-    /// Whose page and title it has.
-    pub kind: Code,
-    pub status: u16,
+    /// It has a page of its own.
     pub code: &'a str,
+    pub title: &'a str,
+    pub status: u16,
     pub detail: &'a str,
     pub faults: &'a [FieldFault],
     /// The limits that were exceeded; the draft on RateLimit fields has a type of its own for them.
@@ -44,12 +44,11 @@ struct ProblemBody<'a> {
 impl Told<'_> {
     /// The body of the answer.
     pub fn body(&self, public_url: &str, request_id: &str) -> Vec<u8> {
-        let &Told { kind, status, code, detail, faults: errors, violated: violated_policies } = self;
+        let &Told { code, title, status, detail, faults: errors, violated: violated_policies } = self;
         let r#type = match violated_policies {
             Some(_) => QUOTA_EXCEEDED.to_owned(),
-            None => format!("{public_url}/errors/{}", kind.as_str()),
+            None => format!("{public_url}/errors/{code}"),
         };
-        let title = kind.title();
         let body = ProblemBody { r#type, title, status, detail, code, request_id, errors, violated_policies };
         serde_json::to_vec(&body).expect("a problem can be written as JSON")
     }
@@ -75,7 +74,8 @@ impl Problem {
     pub fn body(&self, public_url: &str, request_id: &str) -> Vec<u8> {
         let Error { code, detail, faults, exceeded, .. } = &*self.0;
         let violated = exceeded.as_ref().map(|exceeded| std::slice::from_ref(&exceeded.policy));
-        let told = Told { kind: *code, status: code.status(), code: code.as_str(), detail, faults, violated };
+        let (title, status) = (code.title(), code.status());
+        let told = Told { code: code.as_str(), title, status, detail, faults, violated };
         told.body(public_url, request_id)
     }
 
@@ -104,6 +104,8 @@ impl Problem {
         };
         [
             (header::CONTENT_TYPE, Some(HeaderValue::from_static("application/problem+json"))),
+            // A 404, 405 or 414 may else be kept by whatever stands between.
+            (header::CACHE_CONTROL, Some(HeaderValue::from_static("no-store"))),
             (header::WWW_AUTHENTICATE, challenge),
             (header::RETRY_AFTER, retry_after),
             (limits::POLICY, policy),

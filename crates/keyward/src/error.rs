@@ -48,6 +48,7 @@ impl Error {
 
     pub fn fields(code: Code, faults: Vec<FieldFault>) -> Self {
         let detail = match faults.as_slice() {
+            [whole] if whole.pointer.is_empty() => format!("The body {}", whole.detail),
             [only] => format!("{} {}", only.pointer, only.detail),
             many => format!("{} fields are not valid.", many.len()),
         };

@@ -107,6 +107,8 @@ pub struct Exceeded {
 
 /// Highest limit and cost that can be written: what every JSON reader keeps exactly (2^53 − 1).
 pub const MAX_COUNT: u64 = (1 << 53) - 1;
+/// What is told of a limit or cost that is none.
+pub const OUT_OF_COUNT: &str = "must be between 1 and 9007199254740991";
 /// Longest window, in seconds (31 days).
 pub const MAX_WINDOW_SECONDS: u64 = 31 * 86_400;
 /// Longest rolling quota, in days.
@@ -136,23 +138,23 @@ impl LimitRule {
         }
     }
 
-    /// The fault of a rule that cannot be kept, if there is one.
-    pub fn fault(&self) -> Option<&'static str> {
+    /// The field and the fault of a rule that cannot be kept, if there is one.
+    pub fn fault(&self) -> Option<(&'static str, &'static str)> {
         if self.name.is_empty()
             || self.name.len() > 32
             || !self.name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
         {
-            Some("name must be 1–32 of a–z, 0–9 and _")
+            Some(("name", "must be 1–32 of a–z, 0–9 and _"))
         } else if !(1..=MAX_COUNT).contains(&self.limit) {
-            Some("limit must be at least 1")
+            Some(("limit", OUT_OF_COUNT))
         } else if !(1..=MAX_WINDOW_SECONDS).contains(&self.window_seconds) {
-            Some("window_seconds must be between 1 and 2678400")
+            Some(("window_seconds", "must be between 1 and 2678400"))
         } else if self.routes.len() > MAX_RULES || !self.routes.iter().all(|text| crate::route::is_valid(text)) {
-            Some("routes must be at most 16 routes such as GET /invoices/*")
+            Some(("routes", "must be at most 16 routes such as GET /invoices/*"))
         } else if self.warn_at.len() > 8 || !self.warn_at.iter().all(|percent| (1..=100).contains(percent)) {
-            Some("warn_at must be at most 8 percentages between 1 and 100")
+            Some(("warn_at", "must be at most 8 percentages between 1 and 100"))
         } else if self.overflow_percent > 100 {
-            Some("overflow_percent must be at most 100")
+            Some(("overflow_percent", "must be at most 100"))
         } else {
             None
         }
@@ -184,7 +186,7 @@ impl QuotaRule {
     /// The fault of a rule that cannot be kept, if there is one.
     pub fn fault(&self) -> Option<(&'static str, &'static str)> {
         match (self.period, self.days) {
-            _ if !(1..=MAX_COUNT).contains(&self.limit) => Some(("limit", "must be at least 1")),
+            _ if !(1..=MAX_COUNT).contains(&self.limit) => Some(("limit", OUT_OF_COUNT)),
             (Period::RollingDays, Some(1..=MAX_ROLLING_DAYS)) | (Period::Month | Period::Day, None) => None,
             (Period::RollingDays, _) => Some(("days", "must be between 1 and 92")),
             (Period::Month | Period::Day, Some(_)) => Some(("days", "goes only with the period rolling_days")),

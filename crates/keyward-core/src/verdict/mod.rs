@@ -21,7 +21,7 @@ pub use explain::{Check, CheckOutcome, explain};
 use explain::{explain_limits, explain_unknown};
 
 macro_rules! outcomes {
-    ($($variant:ident $code:literal $status:literal;)*) => {
+    ($($variant:ident $code:literal $status:literal $meaning:literal;)*) => {
         /// What was decided, in the order in which the rules apply.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u8)]
@@ -39,27 +39,32 @@ macro_rules! outcomes {
             pub fn gateway_status(self) -> u16 {
                 match self { $(Self::$variant => $status),* }
             }
+
+            /// A sentence for whoever was refused.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => $meaning),* }
+            }
         }
     };
 }
 
 outcomes! {
-    Valid "valid" 204;
-    Malformed "malformed" 401;
-    NotFound "not_found" 401;
-    Disabled "disabled" 401;
-    Revoked "revoked" 401;
-    Rotated "rotated" 401;
-    Expired "expired" 401;
-    WrongEnvironment "wrong_environment" 403;
-    InsufficientScope "insufficient_scope" 403;
-    IpForbidden "ip_forbidden" 403;
-    RouteForbidden "route_forbidden" 403;
-    OutsideHours "outside_hours" 403;
-    CountryForbidden "country_forbidden" 403;
-    OrganizationSuspended "organization_suspended" 403;
-    RateLimited "rate_limited" 429;
-    QuotaExceeded "quota_exceeded" 429;
+    Valid "valid" 204 "The key may do this.";
+    Malformed "malformed" 401 "What was sent has not the form of a key: a character is missing, or two were exchanged.";
+    NotFound "not_found" 401 "No such key is known here, or none was sent.";
+    Disabled "disabled" 401 "The key is paused. Its owner can enable it again.";
+    Revoked "revoked" 401 "The key was ended for good. Use another one.";
+    Rotated "rotated" 401 "This secret was replaced by a newer one of the same key.";
+    Expired "expired" 401 "The time of the key, or of this secret, is over.";
+    WrongEnvironment "wrong_environment" 403 "The key belongs to another environment, such as `test` instead of `live`.";
+    InsufficientScope "insufficient_scope" 403 "The key's scopes do not cover what was asked for.";
+    IpForbidden "ip_forbidden" 403 "The address of the client is not among those from which the key may be used, or is not known.";
+    RouteForbidden "route_forbidden" 403 "The key may not be used for this method and path.";
+    OutsideHours "outside_hours" 403 "The key is not active at this time.";
+    CountryForbidden "country_forbidden" 403 "The key may not be used from this country, or the country is not known.";
+    OrganizationSuspended "organization_suspended" 403 "The organization that owns the key is suspended.";
+    RateLimited "rate_limited" 429 "A limit of the key or its plan is reached. Wait for the time in Retry-After.";
+    QuotaExceeded "quota_exceeded" 429 "The quota of the key or its plan is used up until its period ends.";
 }
 
 impl Outcome {

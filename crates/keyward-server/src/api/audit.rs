@@ -5,17 +5,17 @@ mod live;
 use axum::Json as Answer;
 use axum::extract::State;
 use http::StatusCode;
-use keyward::audit::{EventFilter, EventRow, NewEvent, Party};
+use keyward::audit::{EventFilter, EventRow, NewEvent, Party, event_id};
 use keyward::page::PageRequest;
 use keyward_core::access::Permission::{AuditRead, AuditWrite};
 use keyward_core::id::{self, Id};
-use keyward_core::problem::Code;
+use keyward_core::problem::{Code, FieldFault};
 use keyward_core::time::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::caller::{Caller, In, Params, Target};
+use super::caller::{Caller, In, Named, Params};
 use super::json::Json;
 use super::page::List;
 use super::route::{Access::Needs, Route, get, post};
@@ -166,7 +166,7 @@ struct PartyBody {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct EventBody {
-    /// `aud_…` or a UUID; an event with a known id is kept once.
+    /// `aud_…`, a UUID, or a name of your own, from which the id is made; an event with a known id is kept once.
     id: Option<String>,
     /// E.g. `FILE_ACCESS`, or a word of your own.
     event_type: String,
@@ -206,18 +206,18 @@ struct TakenView {
 }
 
 impl EventBody {
-    fn read(self, index: usize, organization: Id<id::Organization>) -> Result<NewEvent, Problem> {
+    fn read(self, index: usize, organization: Id<id::Organization>) -> Result<NewEvent, keyward::Error> {
         let fault = |field: &str, why: &str| keyward::Error::field(format!("/events/{index}/{field}"), why);
         if self.organization_id.is_some_and(|id| id != organization.to_string()) {
-            return Err(fault("organization_id", "is not the organization of the path").into());
+            return Err(fault("organization_id", "is not the organization of the path"));
         }
-        let id = self.id.map(|text| {
-            let of_uuid = || Id::from_uuid_text(&text);
-            text.parse().ok().or_else(of_uuid).ok_or_else(|| fault("id", "is neither aud_… nor a UUID"))
-        });
+        let named = |text: String| {
+            event_id(organization, &text)
+                .ok_or_else(|| fault("id", "is neither aud_…, a UUID nor 1–200 plain characters"))
+        };
         let party = |PartyBody { r#type, id, name }: PartyBody| Party { kind: r#type, id, name };
         Ok(NewEvent {
-            id: id.transpose()?,
+            id: self.id.map(named).transpose()?,
             event_type: self.event_type,
             action: self.action,
             actor: party(self.actor),
@@ -239,15 +239,30 @@ async fn take(
     Json(body): Json<Value>,
 ) -> Result<(StatusCode, Answer<TakenView>), Problem> {
     // So a fault points at the field.
-    let bodies: Vec<EventBody> = match body.get("events") {
-        Some(_) => super::json::typed::<ManyBody>(&body)?.events,
-        None => vec![super::json::typed(&body)?],
+    let (bodies, alone): (Vec<EventBody>, bool) = match body.get("events") {
+        Some(_) => (super::json::typed::<ManyBody>(&body)?.events, false),
+        None => (vec![super::json::typed(&body)?], true),
     };
     let events = bodies.into_iter().enumerate().map(|(index, body)| body.read(index, organization));
-    let events = events.collect::<Result<Vec<_>, _>>()?;
-    let (kept, size) = app.keyward.audit.take(&caller.context, organization, events).await?;
+    let taken = match events.collect::<Result<Vec<_>, _>>() {
+        Ok(events) => app.keyward.audit.take(&caller.context, organization, events).await,
+        Err(fault) => Err(fault),
+    };
+    let (kept, size) = taken.map_err(|error| if alone { of_one(error) } else { error })?;
     let items = kept.into_iter().map(|kept| KeptView { id: kept.id, sequence: kept.sequence }).collect();
     Ok((StatusCode::CREATED, Answer(TakenView { items, checkpoint_size: size })))
+}
+
+/// Faults of an event that was sent alone stand at the top of the body.
+fn of_one(error: keyward::Error) -> keyward::Error {
+    if error.faults.is_empty() {
+        return error;
+    }
+    let at_top = |fault: FieldFault| FieldFault {
+        pointer: fault.pointer.strip_prefix("/events/0").unwrap_or(&fault.pointer).to_owned(),
+        ..fault
+    };
+    keyward::Error::fields(error.code, error.faults.into_iter().map(at_top).collect())
 }
 
 /// A JSON object that details must contain.
@@ -270,7 +285,9 @@ async fn list(
 async fn show(
     State(app): State<SharedApp>,
     caller: Caller,
-    Target(id): Target<id::Event>,
+    In(organization): In,
+    Named(name): Named,
 ) -> Result<Answer<EventView>, Problem> {
+    let id = event_id(organization, &name).ok_or_else(keyward::Error::not_found)?;
     Ok(Answer(app.keyward.audit.get(&caller.context, id).await?.into()))
 }

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, header};
-use keyward::audit::{DayReport, MonthReport, TopActor, TypeCount};
+use keyward::audit::{DayReport, MonthReport, TopActor, TypeCount, event_id};
 use keyward_core::access::Permission::{AuditExport, AuditRead, SettingsManage};
 use keyward_core::distinct;
 use keyward_core::id;
@@ -18,7 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::audit::EventParams;
-use super::caller::{Caller, In, Params, Target};
+use super::caller::{Caller, In, Named, Params};
 use super::json::Json;
 use super::page::List;
 use super::route::{Access::Needs, Route, get, post};
@@ -210,8 +210,10 @@ async fn checkpoint(State(app): State<SharedApp>, headers: HeaderMap) -> Result<
 async fn proof(
     State(app): State<SharedApp>,
     caller: Caller,
-    Target(id): Target<id::Event>,
+    In(organization): In,
+    Named(name): Named,
 ) -> Result<Answer<InclusionView>, Problem> {
+    let id = event_id(organization, &name).ok_or_else(keyward::Error::not_found)?;
     let proof = app.keyward.proofs.inclusion(&caller.context, id).await?;
     Ok(Answer(InclusionView {
         event_id: proof.event,

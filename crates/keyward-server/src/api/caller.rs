@@ -1,5 +1,7 @@
 //! Who calls: the credential becomes a context, the route's permission is checked, and a refusal is noted in the book.
 
+mod once;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -7,11 +9,10 @@ use axum::extract::{FromRequestParts, RawPathParams, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use keyward::audit::{Event, EventType};
 use keyward::context::{Actor, ActorKind, Context};
-use keyward::idempotency::Begin;
-use keyward::limits::callers::{Call, Source};
+use keyward::limits::callers::{Call, Room, Source};
 use keyward::sessions::Present;
 use keyward_core::access::Permission;
 use keyward_core::id::{self, Id, Kind};
@@ -21,13 +22,12 @@ use keyward_core::secret::Secret;
 use super::route::Access;
 use super::{cookies, origin};
 use crate::app::{App, SharedApp};
+use crate::gateway::forward_auth::decode;
 use crate::gateway::partner::PartnerKeys;
-use crate::hot::{cannot_judge, credential};
+use crate::hot::{cannot_judge, credential, limits};
 use crate::problem::Problem;
 use crate::serve::Peer;
-
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+use once::{IDEMPOTENCY_KEY, once};
 
 /// What stands before a route's handler.
 #[derive(Clone)]
@@ -84,13 +84,17 @@ pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next)
     };
     request.extensions_mut().insert(caller.clone());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut response = match admit(&guard, &caller, permission, &request) {
-        Ok(()) if guard.idempotent && request.headers().contains_key(IDEMPOTENCY_KEY) => {
-            once(&guard.app, &caller, request, next).await.unwrap_or_else(IntoResponse::into_response)
+    let (mut response, room) = match admit(&guard, &caller, permission, &request) {
+        Ok(room) if guard.idempotent && request.headers().contains_key(IDEMPOTENCY_KEY) => {
+            let done = once(&guard.app, &caller, request, next).await;
+            (done.unwrap_or_else(IntoResponse::into_response), room)
         }
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
+        Ok(room) => (next.run(request).await, room),
+        Err(problem) => (problem.into_response(), None),
     };
+    if let Some(room) = room {
+        limits::tell_room(&room, response.headers_mut());
+    }
     if matches!(response.status(), StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS) {
         let problem = response.extensions().get::<Problem>().cloned();
         note_refusal(&guard.app, &caller, &method, &path, problem.as_ref()).await;
@@ -99,8 +103,14 @@ pub async fn guard(State(guard): State<Guard>, mut request: Request, next: Next)
     response
 }
 
-/// Whether this caller may make this call now; without a permission, any signed-in person may, or anybody known.
-fn admit(guard: &Guard, caller: &Caller, permission: Option<Permission>, request: &Request) -> Result<(), Problem> {
+/// Whether this caller may make this call now, and how many more; without a permission, any signed-in person may, or anybody
+/// known.
+fn admit(
+    guard: &Guard,
+    caller: &Caller,
+    permission: Option<Permission>,
+    request: &Request,
+) -> Result<Option<Room>, Problem> {
     let keyward = &guard.app.keyward;
     // Only cookies show a browser's session.
     if let Some(present) = caller.session.as_ref().filter(|present| present.browser) {
@@ -120,9 +130,9 @@ fn admit(guard: &Guard, caller: &Caller, permission: Option<Permission>, request
             return Err(Problem::plain(Code::InsufficientUserAuthentication));
         }
     }
-    let Some(call) = guard.limited else { return Ok(()) };
+    let Some(call) = guard.limited else { return Ok(None) };
     let taken = keyward.caller_limits.take(call, caller.source, keyward.clock.now());
-    taken.map_err(|refused| keyward::Error::limited(refused.exceeded).into())
+    taken.map(Some).map_err(|refused| keyward::Error::limited(refused.exceeded).into())
 }
 
 /// Nobody known, who makes a call from an address.
@@ -297,47 +307,6 @@ async fn note_refusal(app: &App, caller: &Caller, method: &Method, path: &str, p
     }
 }
 
-/// Does a request once: a repetition under the same Idempotency-Key gets the kept answer.
-async fn once(app: &SharedApp, caller: &Caller, request: Request, next: Next) -> Result<Response, Problem> {
-    let key = request.headers()[IDEMPOTENCY_KEY].to_str().unwrap_or_default().to_owned();
-    let (method, target) = (request.method().to_string(), request.uri().to_string());
-    let (parts, body) = request.into_parts();
-    let body = super::json::read_body(Request::from_parts(parts.clone(), body), app).await?;
-    let store = &app.keyward.idempotency;
-    let name = caller.context.actor.id.clone();
-    let begun = match store
-        .begin(&name, caller.credential.expose(), &key, &[method.as_bytes(), target.as_bytes(), &body])
-        .await?
-    {
-        Begin::New(begun) => begun,
-        Begin::Done { status, body } => return replay(status, &body),
-    };
-    let response = next.run(Request::from_parts(parts, body.into())).await;
-    if !response.status().is_success() {
-        store.abandon(begun).await?;
-        return Ok(response);
-    }
-    let (parts, body) = response.into_parts();
-    let body = axum::body::to_bytes(body, usize::MAX).await.map_err(|_| Problem::plain(Code::Internal))?;
-    let location = parts.headers.get(header::LOCATION).map_or(&b""[..], HeaderValue::as_bytes);
-    store.end(begun, parts.status.as_u16(), &[location, b"\n", &body].concat()).await?;
-    Ok(Response::from_parts(parts, body.into()))
-}
-
-fn replay(status: u16, kept: &[u8]) -> Result<Response, Problem> {
-    let internal = || Problem::plain(Code::Internal);
-    let end = kept.iter().position(|byte| *byte == b'\n').ok_or_else(internal)?;
-    let (location, body) = (&kept[..end], kept[end + 1..].to_vec());
-    let mut response = (StatusCode::from_u16(status).map_err(|_| internal())?, body).into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(REPLAYED, HeaderValue::from_static("true"));
-    if !location.is_empty() {
-        headers.insert(header::LOCATION, HeaderValue::from_bytes(location).map_err(|_| internal())?);
-    }
-    Ok(response)
-}
-
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Problem;
 
@@ -402,13 +371,16 @@ impl<S: Send + Sync, T: serde::de::DeserializeOwned> FromRequestParts<S> for Par
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let query = parts.uri.query().unwrap_or_default();
-        if query.contains("%00") {
-            return Err(Problem::new(Code::MalformedRequest, "The query contains U+0000."));
+        let malformed = |detail: &str| Problem::new(Code::MalformedRequest, detail);
+        match decode(parts.uri.query().unwrap_or_default()) {
+            None => return Err(malformed("The query is not percent-encoded UTF-8.")),
+            Some(query) if query.contains('\0') => return Err(malformed("The query contains U+0000.")),
+            Some(_) => {}
         }
-        match axum::extract::Query::<T>::try_from_uri(&parts.uri) {
-            Ok(axum::extract::Query(params)) => Ok(Self(params)),
-            Err(error) => Err(Problem::new(Code::MalformedRequest, format!("{}.", error.body_text()))),
-        }
+        axum::extract::Query::<T>::try_from_uri(&parts.uri).map(|params| Self(params.0)).map_err(|error| {
+            let told = error.body_text();
+            let why = told.rsplit_once("query string: ").map_or(&*told, |(_, why)| why);
+            malformed(&format!("A parameter of the query is not valid: {why}."))
+        })
     }
 }

@@ -23,7 +23,9 @@ const BLOCKED: [&str; 2] = ["blockedURL", "blocked-uri"];
 pub fn routes() -> Vec<Route> {
     let open = "Browsers report without a credential";
     vec![
-        post(CSP_REPORT, Open(open), "What a page's policy has stopped, as browsers report it", take).answers_nothing(),
+        post(CSP_REPORT, Open(open), "What a page's policy has stopped, as browsers report it", take)
+            .takes_raw()
+            .answers_nothing(),
     ]
 }
 

@@ -20,7 +20,7 @@ use crate::problem::Problem;
 
 pub fn routes() -> Vec<Route> {
     let (read, maintain) = (Needs(SystemRead), Needs(SystemMaintain));
-    let started = |route: Route| route.takes::<UpkeepBody>().answers::<JobView>(202);
+    let started = |route: Route| route.may_take::<UpkeepBody>().answers::<JobView>(202);
     vec![
         get("/v1/admin/database/health", read, "How the database fares, and what to do", health).answers::<Value>(200),
         get("/v1/admin/database/report", read, "Everything that is known of the database", report)

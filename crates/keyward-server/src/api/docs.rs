@@ -8,6 +8,7 @@ use axum::extract::Path;
 use axum::response::{Html, IntoResponse, Response};
 use http::header;
 use keyward_core::problem::Code;
+use keyward_core::verdict::Outcome;
 use serde_json::Value;
 
 use super::openapi;
@@ -29,26 +30,34 @@ pub fn routes() -> Vec<Route> {
 }
 
 async fn error(Path(code): Path<String>) -> Response {
-    let Some(code) = Code::from_code(&code) else { return Problem::plain(Code::NotFound).into_response() };
+    let refusal = Outcome::from_code(&code).filter(|outcome| !outcome.is_valid());
+    let (code, title, meaning, status) = match (Code::from_code(&code), refusal) {
+        (Some(code), _) => (code.as_str(), code.title(), code.meaning(), code.status()),
+        (None, Some(refusal)) => {
+            (refusal.as_str(), refusal.problem().title(), refusal.meaning(), refusal.gateway_status())
+        }
+        (None, None) => return Problem::plain(Code::NotFound).into_response(),
+    };
     let body = format!(
-        "<p class=\"crumb\"><a href=\"/errors\">Errors</a></p><h1><code>{}</code></h1><p class=\"lead\">{}</p><p>{}</p><p>HTTP status {}.</p>",
-        code.as_str(),
-        escape(code.title()),
-        escape(code.meaning()),
-        code.status(),
+        "<p class=\"crumb\"><a href=\"/errors\">Errors</a></p><h1><code>{code}</code></h1><p class=\"lead\">{}</p><p>{}</p><p>HTTP status {status}.</p>",
+        escape(title),
+        escape(meaning),
     );
-    ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], page(code.title(), &body)).into_response()
+    ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], page(title, &body)).into_response()
 }
 
 fn codes() -> String {
+    let refusals =
+        Outcome::ALL.iter().filter(|outcome| !outcome.is_valid() && Code::from_code(outcome.as_str()).is_none());
+    let refusals = refusals.map(|refusal| (refusal.gateway_status(), refusal.as_str(), refusal.meaning()));
     let rows: String = Code::ALL
         .iter()
-        .map(|code| {
+        .map(|code| (code.status(), code.as_str(), code.title()))
+        .chain(refusals)
+        .map(|(status, code, about)| {
+            let about = escape(about);
             format!(
-                "<tr><td>{}</td><td><a href=\"/errors/{1}\"><code>{1}</code></a></td><td>{2}</td></tr>",
-                code.status(),
-                code.as_str(),
-                escape(code.title())
+                "<tr><td>{status}</td><td><a href=\"/errors/{code}\"><code>{code}</code></a></td><td>{about}</td></tr>"
             )
         })
         .collect();

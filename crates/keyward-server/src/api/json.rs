@@ -1,8 +1,13 @@
 //! JSON bodies, read strictly: duplicate names, texts that no store takes, and unknown fields are refused with a pointer.
 
+mod objects;
+
 use std::fmt;
 
-use axum::extract::{FromRequest, Request};
+use axum::body::Body;
+use axum::extract::{FromRequest, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header;
 use keyward::Error;
@@ -14,12 +19,18 @@ use serde_json::{Map, Value};
 use crate::app::SharedApp;
 use crate::hot::fields::Fields;
 use crate::problem::Problem;
+use objects::Objects;
 
 /// A JSON body of the given form.
 pub struct Json<T>(pub T);
 
 /// A JSON body that may be left out.
 pub struct OptionalJson<T>(pub T);
+
+/// The body of a call that takes none; `{}` may be sent.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
 
 impl<T: DeserializeOwned> FromRequest<SharedApp> for Json<T> {
     type Rejection = Problem;
@@ -42,6 +53,15 @@ impl<T: DeserializeOwned + Default> FromRequest<SharedApp> for OptionalJson<T> {
         }
         media_type?;
         typed(&strict(&bytes)?).map(Self)
+    }
+}
+
+/// Stands before routes that take no body: a field that is sent nevertheless is refused as any unknown one (statement A-06).
+pub async fn take_nothing(State(app): State<SharedApp>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    match OptionalJson::<Nothing>::from_request(Request::from_parts(parts.clone(), body), &app).await {
+        Ok(_) => next.run(Request::from_parts(parts, Body::empty())).await,
+        Err(problem) => problem.into_response(),
     }
 }
 
@@ -116,7 +136,7 @@ pub fn strict(bytes: &[u8]) -> Result<Value, Problem> {
 
 /// Gives a value its form; a fault points at the field.
 pub fn typed<'a, T: Deserialize<'a>>(value: &'a Value) -> Result<T, Problem> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
+    serde_path_to_error::deserialize(Objects(value)).map_err(|error| {
         let mut pointer: String = error
             .path()
             .iter()
@@ -139,10 +159,25 @@ pub fn typed<'a, T: Deserialize<'a>>(value: &'a Value) -> Result<T, Problem> {
             pointer = format!("{pointer}/{field}");
             (Code::InvalidField, "is required".to_owned())
         } else {
-            (Code::InvalidField, message)
+            (Code::InvalidField, plain_words(&message))
         };
         Error::fields(code, vec![FieldFault { pointer, detail }]).into()
     })
+}
+
+/// What serde says, without the words of this program's language.
+fn plain_words(message: &str) -> String {
+    let Some((found, expected)) = message.split_once(", expected ") else { return message.to_owned() };
+    let expected = match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number of at least 0",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a sequence" => "a list",
+        "a map" => "an object",
+        other => other,
+    };
+    let found = found.replace("type: sequence", "type: list").replace("type: map", "type: object");
+    format!("{found}, expected {expected}")
 }
 
 /// Builds a `Value`, refusing duplicate names and texts with NUL.
@@ -216,6 +251,18 @@ pub fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
     Option::<T>::deserialize(deserializer).map(Some)
 }
 
+/// Reads a field that may be left out, but not set to null.
+pub fn given<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// Reads a field that may be left out; null empties it.
+pub fn or_empty<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Option::<T>::deserialize(deserializer).map(|value| Some(value.unwrap_or_default()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,7 +270,7 @@ mod tests {
     #[derive(Deserialize, Debug)]
     #[serde(deny_unknown_fields)]
     #[allow(dead_code)]
-    struct Body {
+    struct Form {
         name: String,
         list: Vec<Inner>,
     }
@@ -236,7 +283,7 @@ mod tests {
     }
 
     fn check(text: &str, status: u16, pointer: Option<&str>) {
-        let problem = strict(text.as_bytes()).and_then(|value| typed::<Body>(&value)).unwrap_err();
+        let problem = strict(text.as_bytes()).and_then(|value| typed::<Form>(&value)).unwrap_err();
         assert_eq!(problem.0.code.status(), status, "{text}: {problem:?}");
         assert_eq!(problem.0.faults.first().map(|fault| fault.pointer.as_str()), pointer, "{text}");
     }
@@ -247,6 +294,19 @@ mod tests {
         check(r#"{"name":"a","list":[{"count":1,"more":2}]}"#, 422, Some("/list/0/more"));
         check(r#"{"name":"a"}"#, 422, Some("/list"));
         check(r#"{"name":"a","list":[],"role":"owner"}"#, 422, Some("/role"));
+        check(r#"["a",[]]"#, 422, Some(""));
+        check(r#"{"name":"a","list":[[1]]}"#, 422, Some("/list/0"));
+    }
+
+    #[test]
+    fn faults_are_told_without_the_words_of_the_program() {
+        let told = |text: &str| typed::<Form>(&strict(text.as_bytes()).unwrap()).unwrap_err().0.detail.clone();
+        assert_eq!(told("[]"), "The body must be an object");
+        assert_eq!(told(r#"{"name":[],"list":[]}"#), "/name invalid type: list, expected a string");
+        assert_eq!(
+            told(r#"{"name":"a","list":[{"count":-1}]}"#),
+            "/list/0/count invalid value: integer `-1`, expected a whole number of at least 0"
+        );
     }
 
     #[test]

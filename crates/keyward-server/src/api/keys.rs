@@ -26,7 +26,7 @@ use super::page::{List, PageParams};
 use super::route::{Access::Needs, Route, delete, get, patch, post};
 use crate::app::SharedApp;
 use crate::problem::Problem;
-use bodies::{CleanupBody, ImportBody, KeyPatch, NewKeyBody, RevokeAllBody, RevokeBody, RotateBody};
+use bodies::{CleanupBody, ImportBody, KeyPatch, NewKeyBody, ReasonBody, RevokeAllBody, RotateBody};
 use views::{HealthView, ImportView, IssuedView, KeyStatsView, KeyView, StatsView};
 
 pub fn routes() -> Vec<Route> {
@@ -51,7 +51,7 @@ pub fn routes() -> Vec<Route> {
             .answers::<List<HealthView>>(200)
             .limited(Health),
         post("/api-keys/cleanup-expired", Needs(KeysDelete), "Delete expired keys", cleanup)
-            .takes::<CleanupBody>()
+            .may_take::<CleanupBody>()
             .answers::<Count>(200),
         post("/api-keys/import", Needs(KeysCreate), "Import hashes of another system", import)
             .takes::<ImportBody>()
@@ -76,10 +76,11 @@ pub fn routes() -> Vec<Route> {
             "A new secret for the same key; the answer holds it once",
             rotate,
         )
-        .takes::<RotateBody>()
+        .may_take::<RotateBody>()
         .answers::<IssuedView>(200)
         .limited(Rotate),
         post("/api-keys/{id}/disable", Needs(KeysRevoke), "Pause a key", disable)
+            .may_take::<ReasonBody>()
             .answers::<KeyView>(200)
             .limited(Revoke),
         post("/api-keys/{id}/enable", Needs(KeysRevoke), "Resume a key", enable)
@@ -87,7 +88,7 @@ pub fn routes() -> Vec<Route> {
             .limited(Revoke),
         post("/api-keys/{id}/revoke", Needs(KeysRevoke), "End a key for good", revoke)
             .query::<WaitParams>()
-            .takes::<RevokeBody>()
+            .may_take::<ReasonBody>()
             .answers::<KeyView>(200)
             .limited(Revoke),
     ]
@@ -189,7 +190,11 @@ async fn expiring(
     In(organization): In,
     Params(params): Params<ExpiringParams>,
 ) -> Result<Answer<List<KeyView>>, Problem> {
-    let filter = KeyFilter { expiring_within_days: Some(params.days.unwrap_or(7)), ..KeyFilter::default() };
+    let days = params.days.unwrap_or(7);
+    if !(0..=3650).contains(&days) {
+        return Err(malformed("days must be between 0 and 3650."));
+    }
+    let filter = KeyFilter { expiring_within_days: Some(days), ..KeyFilter::default() };
     let page = PageRequest::new(params.limit, params.cursor.as_deref())?;
     Ok(List::of(app.keyward.keys.list(&caller.context, organization, &filter, &page).await?, KeyView::from))
 }
@@ -293,8 +298,9 @@ async fn disable(
     caller: Caller,
     In(organization): In,
     Target(key): Target<id::Key>,
+    OptionalJson(body): OptionalJson<ReasonBody>,
 ) -> Result<Answer<KeyView>, Problem> {
-    Ok(Answer(app.keyward.keys.disable(&caller.context, organization, key).await?.into()))
+    Ok(Answer(app.keyward.keys.disable(&caller.context, organization, key, body.reason).await?.into()))
 }
 
 async fn enable(
@@ -312,7 +318,7 @@ async fn revoke(
     In(organization): In,
     Target(key): Target<id::Key>,
     Params(params): Params<WaitParams>,
-    OptionalJson(body): OptionalJson<RevokeBody>,
+    OptionalJson(body): OptionalJson<ReasonBody>,
 ) -> Result<Answer<KeyView>, Problem> {
     let (revoked, announced) = app.keyward.keys.revoke(&caller.context, organization, key, body.reason).await?;
     if params.wait {

@@ -11,8 +11,9 @@ use keyward_core::time::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::auth::identities::{IdentityView, IssuerParams, identities_of};
 use super::caller::{Caller, In, Params, Target};
-use super::json::{Json, OptionalJson};
+use super::json::Json;
 use super::page::{List, PageParams};
 use super::route::{Access::Needs, Route, delete, get, patch, post};
 use crate::app::SharedApp;
@@ -36,8 +37,17 @@ pub fn routes() -> Vec<Route> {
         post("/members/{id}/reset-factors", manage, "Take a member's second factors away", reset_factors)
             .answers_nothing(),
         post("/members/{id}/reset-password", manage, "Mail a member a link that resets the password", reset_password)
-            .takes::<Nothing>()
             .answers_nothing_yet(),
+        get(
+            "/members/{id}/identities",
+            Needs(MembersRead),
+            "List the identity providers that know a member",
+            identities,
+        )
+        .answers::<List<IdentityView>>(200),
+        delete("/members/{id}/identities", manage, "Unlink an identity provider from a member's account", unlink)
+            .query::<IssuerParams>()
+            .answers_nothing(),
     ]
 }
 
@@ -72,10 +82,6 @@ struct MemberPatch {
     /// `owner`, `admin`, `developer`, `auditor` or `viewer`.
     role: String,
 }
-
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
 
 /// Reads a role.
 pub fn role(text: &str) -> Result<Role, Problem> {
@@ -166,13 +172,34 @@ async fn end_sessions(
     Ok(StatusCode::NO_CONTENT)
 }
 
+async fn identities(
+    State(app): State<SharedApp>,
+    caller: Caller,
+    In(organization): In,
+    Target(person): Target<id::User>,
+) -> Result<Answer<List<IdentityView>>, Problem> {
+    let member = app.keyward.people.member(&caller.context, organization, person).await?;
+    identities_of(&app, member.id).await
+}
+
+async fn unlink(
+    State(app): State<SharedApp>,
+    caller: Caller,
+    In(organization): In,
+    Target(person): Target<id::User>,
+    Params(IssuerParams { issuer }): Params<IssuerParams>,
+) -> Result<StatusCode, Problem> {
+    app.keyward.people.require_whole(&caller.context, organization, person).await?;
+    app.keyward.sessions.unlink(&caller.context, person, &issuer, None).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// An administrator can begin a reset; the password itself is only ever set by its owner (statement A-10).
 async fn reset_password(
     State(app): State<SharedApp>,
     caller: Caller,
     In(organization): In,
     Target(person): Target<id::User>,
-    OptionalJson(_): OptionalJson<Nothing>,
 ) -> Result<StatusCode, Problem> {
     let member = app.keyward.people.require_whole(&caller.context, organization, person).await?;
     app.keyward.sessions.ask_reset(&caller.context, &member.email).await?;

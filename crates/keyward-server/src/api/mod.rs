@@ -31,11 +31,12 @@ mod usage;
 mod verify;
 
 use axum::Router;
+use http::Method;
 
 use crate::app::SharedApp;
 use crate::gateway::introspect;
 use caller::Guard;
-use route::Route;
+use route::{Body, Route};
 
 /// Every route, in the order of the reference.
 pub fn routes() -> Vec<Route> {
@@ -77,8 +78,12 @@ pub fn router(app: &SharedApp) -> Router<SharedApp> {
             idempotent: route.is_idempotent_by_key(),
         };
         let layer = axum::middleware::from_fn_with_state(guard, caller::guard);
+        let mut handler = route.handler.clone();
+        if route.method == Method::POST && matches!(route.takes, Body::Nothing) {
+            handler = handler.route_layer(axum::middleware::from_fn_with_state(app.clone(), json::take_nothing));
+        }
         for path in route.paths() {
-            router = router.route(&path, route.handler.clone().route_layer(layer.clone()));
+            router = router.route(&path, handler.clone().route_layer(layer.clone()));
         }
     }
     router

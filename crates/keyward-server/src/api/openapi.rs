@@ -3,7 +3,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::route::{Access, Route};
+use super::route::{Access, Body, Route};
 use super::routes;
 
 /// The whole document.
@@ -67,11 +67,12 @@ fn operation(route: &Route, path: &str, generator: &mut schemars::SchemaGenerato
             operation["x-open-because"] = json!(why);
         }
     }
-    if let Some(takes) = route.takes {
+    if let Body::Of(takes) | Body::Perhaps(takes) = route.takes {
+        let required = matches!(route.takes, Body::Of(_));
         let media_type =
             if path.ends_with("/introspect") { "application/x-www-form-urlencoded" } else { "application/json" };
         operation["requestBody"] =
-            json!({ "required": true, "content": { media_type: { "schema": takes(generator) } } });
+            json!({ "required": required, "content": { media_type: { "schema": takes(generator) } } });
     }
     operation
 }
@@ -118,7 +119,9 @@ fn responses(route: &Route, generator: &mut schemars::SchemaGenerator) -> Value 
     if let Some(answers) = route.answers {
         success["content"] = json!({ "application/json": { "schema": answers(generator) } });
     }
-    responses[route.status.to_string()] = success;
+    for status in [Some(route.status), route.or_status].into_iter().flatten() {
+        responses[status.to_string()] = success.clone();
+    }
     responses
 }
 

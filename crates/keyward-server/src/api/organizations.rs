@@ -4,7 +4,7 @@ use axum::Json as Answer;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::{StatusCode, header};
-use keyward::accounts::organizations::{Organization, OrganizationTerms, slug_of};
+use keyward::accounts::organizations::{Organization, OrganizationTerms};
 use keyward_core::access::Permission::{OrganizationsManage, OrganizationsRead};
 use keyward_core::id::{self, Id};
 use keyward_core::time::Timestamp;
@@ -100,7 +100,7 @@ async fn create(
     Json(new): Json<NewOrganization>,
 ) -> Result<impl IntoResponse, Problem> {
     let terms = OrganizationTerms {
-        slug: new.slug.unwrap_or_else(|| slug_of(&new.name)),
+        slug: new.slug.unwrap_or_else(|| app.keyward.organizations.slug_for(&new.name)),
         name: new.name,
         email: new.email,
         plan: new.plan.unwrap_or_else(|| "free".to_owned()),

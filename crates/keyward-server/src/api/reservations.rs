@@ -27,7 +27,8 @@ pub fn routes() -> Vec<Route> {
     vec![
         post("/v1/usage/reservations", Needs(KeysVerify), "Verify a key and reserve what the call may cost", reserve)
             .takes::<ReserveBody<'static>>()
-            .answers::<ReservedView>(201),
+            .answers::<ReservedView>(201)
+            .or(200),
         post("/v1/usage/reservations/{id}/commit", Needs(KeysVerify), "Settle a reservation at its real cost", commit)
             .takes::<CommitBody>()
             .answers::<SettledView>(200),

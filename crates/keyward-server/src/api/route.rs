@@ -33,6 +33,17 @@ const SCOPED: [&str; 7] =
 
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
+/// What a route reads of a body.
+#[derive(Clone, Copy)]
+pub enum Body {
+    /// None: what is sent nevertheless is refused, but for `{}`.
+    Nothing,
+    Of(SchemaOf),
+    Perhaps(SchemaOf),
+    /// Whatever comes, in a form of its own.
+    Raw,
+}
+
 /// One route and everything that is told about it.
 #[derive(Clone)]
 pub struct Route {
@@ -45,8 +56,10 @@ pub struct Route {
     pub summary: &'static str,
     /// Mounted twice: under `/v1/organizations/{org}`, and under `/v1` for the caller's own organization.
     pub scoped: bool,
-    pub takes: Option<SchemaOf>,
+    pub takes: Body,
     pub status: u16,
+    /// Another status with the same answer.
+    pub or_status: Option<u16>,
     pub answers: Option<SchemaOf>,
     pub query: Option<SchemaOf>,
     pub handler: MethodRouter<SharedApp>,
@@ -70,8 +83,9 @@ impl Route {
             limited: None,
             summary,
             scoped,
-            takes: None,
+            takes: Body::Nothing,
             status: 200,
+            or_status: None,
             answers: None,
             query: None,
             handler,
@@ -86,13 +100,31 @@ impl Route {
 
     /// What the body must be.
     pub fn takes<T: JsonSchema>(mut self) -> Self {
-        self.takes = Some(|generator| generator.subschema_for::<T>());
+        self.takes = Body::Of(|generator| generator.subschema_for::<T>());
+        self
+    }
+
+    /// What the body must be, if there is one.
+    pub fn may_take<T: JsonSchema>(mut self) -> Self {
+        self.takes = Body::Perhaps(|generator| generator.subschema_for::<T>());
+        self
+    }
+
+    /// The handler reads the body as it comes.
+    pub fn takes_raw(mut self) -> Self {
+        self.takes = Body::Raw;
         self
     }
 
     pub fn answers<T: JsonSchema>(mut self, status: u16) -> Self {
         self.status = status;
         self.answers = Some(|generator| generator.subschema_for::<T>());
+        self
+    }
+
+    /// The same answer comes with this status as well.
+    pub fn or(mut self, status: u16) -> Self {
+        self.or_status = Some(status);
         self
     }
 

@@ -21,6 +21,9 @@ use crate::problem::Problem;
 use bodies::RecordsBody;
 use views::{ConsumerView, DayView, ErrorsView, ReceiptView, RouteView, SummaryView};
 
+/// Most lines of a ranking.
+const MOST_LINES: u32 = 200;
+
 pub fn routes() -> Vec<Route> {
     let read = Needs(UsageRead);
     vec![
@@ -35,10 +38,10 @@ pub fn routes() -> Vec<Route> {
             .answers::<SummaryView>(200),
         get("/usage/daily", read, "The month day by day", daily).query::<MonthParams>().answers::<List<DayView>>(200),
         get("/usage/endpoints", read, "The routes with the most calls", endpoints)
-            .query::<MonthParams>()
+            .query::<RankedParams>()
             .answers::<List<RouteView>>(200),
         get("/usage/errors", read, "Failed calls by status and text, refused verifications by code", errors)
-            .query::<MonthParams>()
+            .query::<RankedParams>()
             .answers::<ErrorsView>(200),
         get("/usage/top-consumers", read, "The keys that were used most", top_consumers)
             .query::<ConsumerParams>()
@@ -55,6 +58,15 @@ pub(super) struct MonthParams {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+struct RankedParams {
+    /// E.g. `2026-11`, in UTC; the present month when absent.
+    month: Option<String>,
+    /// How many of the first: 1–200, 200 when absent.
+    limit: Option<u32>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct ConsumerParams {
     /// E.g. `2026-11`, in UTC; the present month when absent.
     month: Option<String>,
@@ -67,6 +79,13 @@ struct ConsumerParams {
 pub(super) fn read_month(app: &App, month: Option<&str>) -> Result<Month, Problem> {
     let malformed = |_| Problem::new(Code::MalformedRequest, "month must be a month such as 2026-11.");
     month.map_or(Ok(app.keyward.usage.this_month()), |text| text.parse().map_err(malformed))
+}
+
+/// How many lines are asked for.
+fn read_limit(limit: Option<u32>, absent: u32) -> Result<u32, Problem> {
+    let limit = limit.unwrap_or(absent);
+    let fits = (1..=MOST_LINES).contains(&limit);
+    fits.then_some(limit).ok_or_else(|| Problem::new(Code::MalformedRequest, "limit must be between 1 and 200."))
 }
 
 /// The few lines of a report, as a list that is complete.
@@ -107,20 +126,26 @@ async fn endpoints(
     State(app): State<SharedApp>,
     caller: Caller,
     In(organization): In,
-    Params(params): Params<MonthParams>,
+    Params(params): Params<RankedParams>,
 ) -> Result<Answer<List<RouteView>>, Problem> {
     let month = read_month(&app, params.month.as_deref())?;
-    Ok(whole(app.keyward.usage.endpoints(&caller.context, organization, month).await?, RouteView::from))
+    let limit = read_limit(params.limit, MOST_LINES)?;
+    let mut routes = app.keyward.usage.endpoints(&caller.context, organization, month).await?;
+    routes.truncate(limit as usize);
+    Ok(whole(routes, RouteView::from))
 }
 
 async fn errors(
     State(app): State<SharedApp>,
     caller: Caller,
     In(organization): In,
-    Params(params): Params<MonthParams>,
+    Params(params): Params<RankedParams>,
 ) -> Result<Answer<ErrorsView>, Problem> {
     let month = read_month(&app, params.month.as_deref())?;
-    Ok(Answer(app.keyward.usage.errors(&caller.context, organization, month).await?.into()))
+    let limit = read_limit(params.limit, MOST_LINES)?;
+    let mut errors = app.keyward.usage.errors(&caller.context, organization, month).await?;
+    errors.calls.truncate(limit as usize);
+    Ok(Answer(errors.into()))
 }
 
 async fn top_consumers(
@@ -130,16 +155,12 @@ async fn top_consumers(
     Params(params): Params<ConsumerParams>,
 ) -> Result<Answer<List<ConsumerView>>, Problem> {
     let month = read_month(&app, params.month.as_deref())?;
-    let malformed = |detail: &str| Problem::new(Code::MalformedRequest, detail);
     let ranking = match params.by.as_deref() {
         None | Some("calls") => Ranking::Calls,
         Some("cost") => Ranking::Cost,
-        Some(_) => return Err(malformed("by must be calls or cost.")),
+        Some(_) => return Err(Problem::new(Code::MalformedRequest, "by must be calls or cost.")),
     };
-    let limit = params.limit.unwrap_or(10);
-    if !(1..=200).contains(&limit) {
-        return Err(malformed("limit must be between 1 and 200."));
-    }
+    let limit = read_limit(params.limit, 10)?;
     let consumers = app.keyward.usage.top_consumers(&caller.context, organization, month, ranking, limit);
     Ok(whole(consumers.await?, ConsumerView::from))
 }

@@ -134,7 +134,7 @@ fn path_of(target: &str) -> &str {
 }
 
 /// Percent-decoding of a query value; borrows where nothing is encoded.
-fn decode(value: &str) -> Option<Cow<'_, str>> {
+pub fn decode(value: &str) -> Option<Cow<'_, str>> {
     if !value.contains(['%', '+']) {
         return Some(Cow::Borrowed(value));
     }
@@ -155,6 +155,8 @@ fn decode(value: &str) -> Option<Cow<'_, str>> {
 
 /// What the proxy is told of a key that it may let through: hands each field to `put`.
 pub fn tell(app: &App, verdict: &Verdict, mut put: impl FnMut(HeaderName, &[u8])) {
+    // A 204 may else be kept by whatever stands between.
+    put(header::CACHE_CONTROL, b"no-store");
     let Some(record) = &verdict.record else { return };
     put(KEY_ID, record.key_id.text().as_str().as_bytes());
     put(ORGANIZATION_ID, record.tenant.id.text().as_str().as_bytes());
@@ -169,10 +171,10 @@ fn turn_away(app: &App, verdict: &Verdict, request_id: &str) -> Response<Body> {
     let (status, kind) = (outcome.gateway_status(), outcome.problem());
     let violated = (status == 429).then(|| limits::violated(verdict));
     let told = Told {
-        kind,
-        status,
         code: outcome.as_str(),
-        detail: &format!("The API key was refused: {}.", outcome.as_str()),
+        title: kind.title(),
+        status,
+        detail: outcome.meaning(),
         faults: &[],
         violated: violated.as_deref(),
     };
@@ -180,6 +182,7 @@ fn turn_away(app: &App, verdict: &Verdict, request_id: &str) -> Response<Body> {
     let mut response = whole(StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN), body.into());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     limits::put_fields(verdict, now, headers);
     if let Some(seconds) = verdict.retry_after_seconds(now) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -1,12 +1,13 @@
 //! How limits stand, as the answer's JSON and as the fields `RateLimit-Policy` and `RateLimit`
 //! (draft-ietf-httpapi-ratelimit-headers-11).
 
-use std::io::Write;
-
 use http::{HeaderMap, HeaderName, HeaderValue};
+use keyward::limits::callers::Room;
 use keyward_core::limit::{LimitState, QuotaState};
 use keyward_core::time::Timestamp;
 use keyward_core::verdict::{Outcome, Verdict};
+
+use super::text::put;
 
 pub const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 pub const STATE: HeaderName = HeaderName::from_static("ratelimit");
@@ -17,35 +18,30 @@ const QUOTA: &str = "quota";
 
 /// Writes `"limits":[…],"quota":…,"headers":{…}`.
 pub fn write(verdict: &Verdict, now: Timestamp, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"\"limits\":[");
+    put!(out, "\"limits\":[");
     for (index, state) in verdict.limits.iter().enumerate() {
-        let separator = if index > 0 { "," } else { "" };
         let LimitState { rule, remaining, reset_seconds, .. } = state;
-        put(
-            out,
-            format_args!(
-                "{separator}{{\"name\":\"{}\",\"limit\":{},\"remaining\":{remaining},\"reset_seconds\":{reset_seconds},\"window_seconds\":{}}}",
-                rule.name, rule.limit, rule.window_seconds
-            ),
-        );
+        put!(out, if index > 0 { "," } else { "" }, "{\"name\":\"", &rule.name, "\",\"limit\":", rule.limit);
+        put!(out, ",\"remaining\":", *remaining, ",\"reset_seconds\":", *reset_seconds);
+        put!(out, ",\"window_seconds\":", rule.window_seconds, "}");
     }
-    out.extend_from_slice(b"],\"quota\":");
+    put!(out, "],\"quota\":");
     match verdict.quota {
-        None => out.extend_from_slice(b"null"),
+        None => put!(out, "null"),
         Some(QuotaState { limit, remaining, resets_at }) => {
-            put(out, format_args!("{{\"limit\":{limit},\"remaining\":{remaining},\"resets_at\":\"{resets_at}\"}}"))
+            put!(out, "{\"limit\":", limit, ",\"remaining\":", remaining, ",\"resets_at\":\"", resets_at, "\"}");
         }
     }
-    out.extend_from_slice(b",\"headers\":{");
+    put!(out, ",\"headers\":{");
     if has_policies(verdict) {
         // Quotes are part of the fields' syntax.
-        out.extend_from_slice(b"\"RateLimit-Policy\":\"");
+        put!(out, "\"RateLimit-Policy\":\"");
         policies(verdict, "\\\"", out);
-        out.extend_from_slice(b"\",\"RateLimit\":\"");
+        put!(out, "\",\"RateLimit\":\"");
         states(verdict, now, "\\\"", out);
-        out.push(b'"');
+        put!(out, "\"");
     }
-    out.push(b'}');
+    put!(out, "}");
 }
 
 /// Puts the two fields on an answer.
@@ -68,13 +64,29 @@ pub fn tell_fields(verdict: &Verdict, now: Timestamp, mut put: impl FnMut(Header
     put(STATE, &text);
 }
 
+/// Puts the two fields of a limit of the management API on an answer that has none yet.
+pub fn tell_room(room: &Room, headers: &mut HeaderMap) {
+    if headers.contains_key(&STATE) {
+        return;
+    }
+    let Room { policy, limit, window_seconds, remaining, reset_seconds } = room;
+    let field = |text: String| HeaderValue::from_str(&text).expect("policies have plain names");
+    headers.insert(POLICY, field(format!("{policy:?};q={limit};w={window_seconds}")));
+    headers.insert(STATE, field(format!("{policy:?};r={remaining};t={reset_seconds}")));
+}
+
 /// The names of the policies that refused.
 pub fn violated(verdict: &Verdict) -> Vec<String> {
     match verdict.outcome {
         Outcome::QuotaExceeded => vec![QUOTA.to_owned()],
         _ => {
             let refused = verdict.limits.iter().enumerate().filter(|(_, state)| state.refused);
-            refused.map(|(index, _)| Name { states: &verdict.limits, index }.to_string()).collect()
+            let names = refused.map(|(index, _)| {
+                let mut text = Vec::new();
+                name(&verdict.limits, index, &mut text);
+                String::from_utf8_lossy(&text).into_owned()
+            });
+            names.collect()
         }
     }
 }
@@ -84,57 +96,41 @@ fn has_policies(verdict: &Verdict) -> bool {
 }
 
 fn policies(verdict: &Verdict, quote: &str, out: &mut Vec<u8>) {
-    for (index, state) in verdict.limits.iter().enumerate() {
-        let name = Name { states: &verdict.limits, index };
-        let separator = if index > 0 { ", " } else { "" };
-        put(
-            out,
-            format_args!("{separator}{quote}{name}{quote};q={};w={}", state.rule.limit, state.rule.window_seconds),
-        );
+    for (index, LimitState { rule, .. }) in verdict.limits.iter().enumerate() {
+        put!(out, if index > 0 { ", " } else { "" }, quote);
+        name(&verdict.limits, index, out);
+        put!(out, quote, ";q=", rule.limit, ";w=", rule.window_seconds);
     }
     if let Some(quota) = verdict.quota {
-        let separator = if verdict.limits.is_empty() { "" } else { ", " };
-        put(out, format_args!("{separator}{quote}{QUOTA}{quote};q={}", quota.limit));
+        put!(out, if verdict.limits.is_empty() { "" } else { ", " }, quote, QUOTA, quote, ";q=", quota.limit);
     }
 }
 
 fn states(verdict: &Verdict, now: Timestamp, quote: &str, out: &mut Vec<u8>) {
-    for (index, state) in verdict.limits.iter().enumerate() {
-        let name = Name { states: &verdict.limits, index };
-        let separator = if index > 0 { ", " } else { "" };
-        put(out, format_args!("{separator}{quote}{name}{quote};r={};t={}", state.remaining, state.reset_seconds));
+    for (index, LimitState { remaining, reset_seconds, .. }) in verdict.limits.iter().enumerate() {
+        put!(out, if index > 0 { ", " } else { "" }, quote);
+        name(&verdict.limits, index, out);
+        put!(out, quote, ";r=", *remaining, ";t=", *reset_seconds);
     }
     if let Some(quota) = verdict.quota {
-        let separator = if verdict.limits.is_empty() { "" } else { ", " };
-        let left = (quota.resets_at.as_seconds() - now.as_seconds()).max(0);
-        put(out, format_args!("{separator}{quote}{QUOTA}{quote};r={};t={left}", quota.remaining));
+        let left = (quota.resets_at.as_seconds() - now.as_seconds()).max(0) as u64;
+        put!(out, if verdict.limits.is_empty() { "" } else { ", " }, quote, QUOTA, quote);
+        put!(out, ";r=", quota.remaining, ";t=", left);
     }
 }
 
 /// The name of a policy: the limit's, with its window behind where the name alone is taken, and its place where that is.
-struct Name<'a> {
-    states: &'a [LimitState],
-    index: usize,
-}
-
-impl std::fmt::Display for Name<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let rule = &self.states[self.index].rule;
-        let before = || self.states[..self.index].iter().filter(|state| state.rule.name == rule.name);
-        f.write_str(&rule.name)?;
-        if before().next().is_some() {
-            write!(f, "-{}", rule.window_seconds)?;
-            let same = before().skip(1).filter(|state| state.rule.window_seconds == rule.window_seconds).count();
-            if same > 0 {
-                write!(f, "-{}", same + 1)?;
-            }
+fn name(states: &[LimitState], index: usize, out: &mut Vec<u8>) {
+    let rule = &states[index].rule;
+    put!(out, &rule.name);
+    let before = || states[..index].iter().filter(|state| state.rule.name == rule.name);
+    if before().next().is_some() {
+        put!(out, "-", rule.window_seconds);
+        let same = before().skip(1).filter(|state| state.rule.window_seconds == rule.window_seconds).count();
+        if same > 0 {
+            put!(out, "-", same as u64 + 1);
         }
-        Ok(())
     }
-}
-
-fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("memory takes every text");
 }
 
 #[cfg(test)]

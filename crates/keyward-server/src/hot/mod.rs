@@ -5,6 +5,7 @@ pub mod answer;
 pub mod body;
 pub mod fields;
 pub mod limits;
+mod text;
 pub mod verify;
 
 use std::net::IpAddr;

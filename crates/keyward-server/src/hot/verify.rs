@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 use hyper::body::Incoming;
 use keyward::Familiar;
-use keyward_core::limit::MAX_COUNT;
+use keyward_core::limit::{MAX_COUNT, OUT_OF_COUNT};
 use keyward_core::network::parse_address;
 use keyward_core::problem::Code;
 use keyward_core::scope;
@@ -115,9 +115,9 @@ async fn judge<F: Fields, B: AsRef<[u8]>>(
     json::require_media_type(asked.fields)?;
     let body = body.await?;
     let asked: VerifyBody<'_> = match serde_json::from_slice(body.as_ref()) {
-        Ok(asked) => asked,
-        // Read again, slowly, to say what is wrong with it.
-        Err(_) => return Err(fault_of(body.as_ref())),
+        Ok(asked) if body.as_ref().trim_ascii_start().starts_with(b"{") => asked,
+        // Read again, slowly, to say what is wrong with it; a list of the fields' values is no body either.
+        _ => return Err(fault_of(body.as_ref())),
     };
     verify(app, reach, &asked, out).await
 }
@@ -190,11 +190,11 @@ fn check(request: &verdict::Request<'_>) -> Result<(), Problem> {
         }
     }
     if !(1..=MAX_COUNT).contains(&request.cost) {
-        return Err(fault("/cost", "must be at least 1"));
+        return Err(fault("/cost", OUT_OF_COUNT));
     }
     for (index, used) in request.limits.iter().enumerate() {
         if !(1..=MAX_COUNT).contains(&used.cost) {
-            return Err(fault(format!("/limits/{index}/cost"), "must be at least 1"));
+            return Err(fault(format!("/limits/{index}/cost"), OUT_OF_COUNT));
         }
         if request.limits[..index].iter().any(|other| other.name == used.name) {
             return Err(fault(format!("/limits/{index}/name"), "was named before"));

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use httparse::{Header, Request, Status};
+use memchr::memchr_iter;
 
 use crate::hot::fields::{Fields, text};
 use crate::hot::{FORWARD_AUTH_PATH, VERIFY_PATH};
@@ -128,9 +129,9 @@ fn body_len(lines: &[Header<'_>], route: Route) -> Option<usize> {
     }
 }
 
-/// Every line ends with CR LF; readers that take a bare LF for an end could see other lines.
+/// Every line ends with CR LF; readers that take a bare LF for an end could see other lines. A CR elsewhere is not plain text.
 fn has_whole_line_ends(head: &[u8]) -> bool {
-    head.windows(2).all(|pair| (pair[0] == b'\r') == (pair[1] == b'\n'))
+    memchr_iter(b'\n', head).all(|end| end > 0 && head[end - 1] == b'\r')
 }
 
 /// Letters that stand in a query as they are (RFC 3986).

@@ -9,6 +9,9 @@ mod write;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use keyward::Familiar;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -40,6 +43,10 @@ pub async fn attend(
     let (resting, stopping) = (AtomicBool::new(true), AtomicBool::new(false));
     let lane = Lane { app, peer, activity: &activity, resting: &resting, stopping: &stopping };
     let mut lane = std::pin::pin!(lane.run(stream));
+    // Asked only when it has something to say: a request of the lane wakes nothing else.
+    let mut interrupts = FuturesUnordered::<BoxFuture<'_, Interrupt>>::new();
+    interrupts.push(open.stopped().map(|()| Interrupt::Stop).boxed());
+    interrupts.push(patience.lost().map(|()| Interrupt::Lost).boxed());
     loop {
         tokio::select! {
             biased;
@@ -49,15 +56,20 @@ pub async fn attend(
                     None
                 });
             }
-            () = open.stopped(), if !stopping.load(Ordering::Relaxed) => {
-                if resting.load(Ordering::Relaxed) {
-                    return None;
-                }
-                stopping.store(true, Ordering::Relaxed);
+            Some(interrupt) = interrupts.next() => match interrupt {
+                Interrupt::Stop if !resting.load(Ordering::Relaxed) => stopping.store(true, Ordering::Relaxed),
+                Interrupt::Stop | Interrupt::Lost => return None,
             }
-            () = patience.lost() => return None,
         }
     }
+}
+
+/// What ends a connection from outside.
+enum Interrupt {
+    /// The node stops.
+    Stop,
+    /// The connection brought nothing for too long.
+    Lost,
 }
 
 struct Lane<'a> {

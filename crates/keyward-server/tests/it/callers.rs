@@ -137,3 +137,13 @@ async fn the_set_up_form_is_guessed_at_most_ten_times_a_minute() {
     }
     assert_eq!(guess().await, 429);
 }
+
+#[tokio::test]
+async fn an_answer_within_a_limit_tells_what_is_left() {
+    let node = strict_node().await;
+    for remaining in [29, 28] {
+        let answer = node.get("/v1/api-keys").await;
+        assert_eq!(answer.header("ratelimit-policy"), "\"list\";q=30;w=60");
+        assert_eq!(answer.header("ratelimit"), format!("\"list\";r={remaining};t=60"));
+    }
+}

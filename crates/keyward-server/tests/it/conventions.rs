@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use http::Method;
+use keyward_core::verdict::Outcome;
 use serde_json::json;
 
 use crate::support::{Answer, Node, on_both};
@@ -48,7 +49,7 @@ on_both! {
         assert_eq!(Answer::of(same).await.status, 200);
     }
 
-    async fn another_method_is_405_with_the_methods_that_are_allowed(node: Node) {
+    async fn w_03_another_method_is_405_with_the_methods_that_are_allowed(node: Node) {
         let cases = [
             (Method::PUT, "/v1/api-keys", &["GET", "POST"][..]), (Method::DELETE, "/v1/plans", &["GET", "POST"]),
             (Method::GET, "/v1/api-keys/verify", &["POST"]), (Method::POST, "/health", &["GET"]),
@@ -61,9 +62,19 @@ on_both! {
                 assert!(answer.header("allow").contains(name), "{method} {path}: {}", answer.header("allow"));
             }
         }
+        // Nor does a GET change anything by calling itself something else.
+        let key = node.new_key(json!({})).await;
+        let path = format!("/v1/api-keys/{}", key["id"].as_str().unwrap());
+        for name in ["x-http-method-override", "x-http-method", "x-method-override"] {
+            let read = node.request_as(&node.service_key, Method::GET, &path).header(name, "DELETE");
+            assert_eq!(Answer::of(read).await.status, 200, "{name}");
+            let posted = node.request_as(&node.service_key, Method::POST, &path).header(name, "DELETE");
+            assert_eq!(Answer::of(posted).await.status, 405, "{name}");
+        }
+        assert_eq!(node.code_of(key["key"].as_str().unwrap()).await, "valid");
     }
 
-    async fn only_json_is_taken(node: Node) {
+    async fn w_04_only_json_is_taken(node: Node) {
         for path in ["/v1/api-keys", "/v1/api-keys/verify", "/v1/api-keys/verify/batch", "/v1/organizations"] {
             for media_type in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"] {
                 let request = node.request_as(&node.service_key, Method::POST, path).header("content-type", media_type);
@@ -93,6 +104,7 @@ on_both! {
         assert_eq!(again.text, first.text, "with the key, once made");
         assert_eq!(again.header("location"), first.header("location"));
         assert_ne!(again.header("request-id"), first.header("request-id"));
+        assert_eq!([first.header("idempotent-replayed"), again.header("idempotent-replayed")], ["", "true"]);
         let other = send("one", json!({ "name": "b" })).await;
         assert_problem(&node, &other, 409, "idempotency_conflict").await;
         assert_ne!(send("two", json!({ "name": "a" })).await.text, first.text);
@@ -145,5 +157,37 @@ on_both! {
         assert_eq!(metrics.status, 200);
         assert!(metrics.text.contains("# TYPE") && metrics.text.ends_with("# EOF\n"), "{}", metrics.text);
         assert!(!metrics.text.contains(&node.service_key) && !metrics.text.contains("org_"));
+    }
+
+
+    async fn a_query_that_is_not_utf_8_is_refused(node: Node) {
+        for query in ["q=%ff", "q=%zz", "q=%00", "limit=x"] {
+            let answer = node.get(&format!("/v1/api-keys?{query}")).await;
+            assert_problem(&node, &answer, 400, "malformed_request").await;
+            assert_eq!(answer.header("cache-control"), "no-store");
+        }
+        let refused = node.get("/v1/api-keys?limit=x").await;
+        assert_eq!(refused.json["detail"], "A parameter of the query is not valid: limit: invalid digit found in string.");
+    }
+
+    async fn every_code_of_a_verdict_has_a_page(node: Node) {
+        let key = node.new_key(json!({ "scopes": ["a"] })).await;
+        let request = node.bare(Method::GET, "/v1/forward-auth?scope=b").header("x-keyward-service-key", &node.service_key);
+        let refused = Answer::of(request.bearer_auth(key["key"].as_str().unwrap())).await;
+        assert_problem(&node, &refused, 403, "insufficient_scope").await;
+        assert_eq!(refused.header("cache-control"), "no-store");
+        let all = node.get("/errors").await.text;
+        for outcome in Outcome::ALL.iter().filter(|outcome| !outcome.is_valid()) {
+            let path = format!("/errors/{}", outcome.as_str());
+            assert_eq!(node.get(&path).await.status, 200, "{path}");
+            assert!(all.contains(&path), "{path}");
+        }
+    }
+
+    async fn answers_of_the_hot_routes_are_kept_by_nobody_and_vary_by_origin(node: Node) {
+        let key = node.new_key(json!({})).await["key"].as_str().unwrap().to_owned();
+        for answer in [node.verify(json!({ "key": key })).await, node.forward_auth(&key).await] {
+            assert_eq!((answer.header("cache-control"), answer.header("vary")), ("no-store", "origin"), "{answer:?}");
+        }
     }
 }

@@ -97,11 +97,11 @@ async fn check(backend: Backend) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_answered_is_lost_on_sqlite() {
+async fn l_03_nothing_answered_is_lost_on_sqlite() {
     check(Backend::Sqlite).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_answered_is_lost_on_postgres() {
+async fn l_03_nothing_answered_is_lost_on_postgres() {
     check(Backend::Postgres).await;
 }

@@ -75,13 +75,27 @@ on_both! {
         assert_eq!(node.get("/v1/audit-events?details=[1]").await.status, 400);
     }
 
+    async fn a_senders_own_id_and_words_are_taken(node: Node) {
+        let own = event("upload", json!({ "id": "invoice-7", "event_type": "billing.invoice", "action": "Invoice:sent" }));
+        let first = node.post("/v1/audit-events", own.clone()).await;
+        assert_eq!(first.status, 201, "{first:?}");
+        let again = node.post("/v1/audit-events", json!({ "events": [own] })).await.json;
+        assert_eq!(again["items"][0], first.json["items"][0], "kept once");
+        let found = node.get("/v1/audit-events/invoice-7").await.json;
+        assert_eq!((&found["id"], &found["event_type"]), (&first.json["items"][0]["id"], &json!("billing.invoice")));
+        assert_eq!(node.get("/v1/audit-events/invoice-7/proof").await.json["event_id"], found["id"]);
+        assert_eq!(node.get("/v1/audit-events/invoice-8").await.status, 404);
+        let alone = node.post("/v1/audit-events", event("upload", json!({ "action": "" }))).await;
+        assert_eq!((alone.status, alone.pointer()), (422, "/action"), "of one event, the fault is at the top");
+    }
+
     async fn what_no_event_can_be_is_refused_and_nothing_of_it_kept(node: Node) {
         let with = |fields: Value| json!({ "events": [event("upload", json!({})), event("upload", fields)] });
         for (fields, pointer) in [
             (json!({ "event_type": "file access" }), "event_type"), (json!({ "action": "" }), "action"), (json!({ "ip_address": "999" }), "ip_address"),
             (json!({ "actor": { "type": "robot", "id": "x" } }), "actor/type"), (json!({ "occurred_at": "2026-11-20T13:00:00Z" }), "occurred_at"),
             (json!({ "details": { "sha256": "zz" } }), "details/sha256"), (json!({ "details": { "x": "y".repeat(17_000) } }), "details"),
-            (json!({ "id": "nonsense" }), "id"), (json!({ "colour": 1 }), "colour"), (json!({ "organization_id": "org_01k00000000000000000000000" }), "organization_id"),
+            (json!({ "id": "a\nb" }), "id"), (json!({ "colour": 1 }), "colour"), (json!({ "organization_id": "org_01k00000000000000000000000" }), "organization_id"),
         ] {
             let refused = node.post("/v1/audit-events", with(fields.clone())).await;
             assert_eq!((refused.status, refused.pointer()), (422, format!("/events/1/{pointer}").as_str()), "{fields}");

@@ -86,6 +86,7 @@ on_both! {
         left(&node, &first, 200, line("second_factor_awaited", user, ("user", &a), true)).await;
         let login_token = first.json["login_token"].as_str().unwrap().to_owned();
         left(&node, &second(&node, &login_token, "totp", "000000").await, 401, line("login_failed", sign_in, ("user", &a), false)).await;
+        left(&node, &second(&node, "kwl_unknown", "totp", "000000").await, 401, line("login_failed", sign_in, ("user", "unknown"), false)).await;
         let done = second(&node, &login_token, "totp", &code(&node, &secret, 0)).await;
         left(&node, &done, 200, line("login", user, ("session", "*"), true)).await;
         let (access, held) = pair(&done);
@@ -100,7 +101,8 @@ on_both! {
         }
         let stepped = call(&access, "/v1/auth/step-up", json!({ "password": PASSWORD })).await;
         let told = left(&node, &stepped, 200, line("stepped_up", user, ("session", "*"), true)).await;
-        assert_eq!(told["method"], "password");
+        let before = crate::sessions::claims(&access)["sid"].clone();
+        assert_eq!(told, json!({ "method": "password", "password": true, "continues": before }));
         assert_eq!(refresh(&node, &held).await.status, 401);
         let (access, held) = pair(&stepped);
         left(&node, &call(&access, "/v1/auth/totp/disable", json!({})).await, 204, line("totp_disabled", user, ("user", &a), true)).await;

@@ -2,6 +2,7 @@
 
 mod checks;
 mod forgeries;
+mod identities;
 
 use std::process::{Command, Stdio};
 
@@ -15,7 +16,7 @@ use keyward_core::id::{self, Id};
 use keyward_core::time::{Clock, ManualClock};
 use serde_json::{Value, json};
 
-use crate::people::{PASSWORD, code, enroll, log_in, person, tokens};
+use crate::people::{PASSWORD, code, enroll, log_in, pair, person, tokens};
 use crate::support::identity::{Browser, Provider};
 use crate::support::{Answer, Backend, Node, Place};
 

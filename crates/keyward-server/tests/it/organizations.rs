@@ -1,9 +1,10 @@
 //! Organizations, their plans, and keyspaces: made, read, changed, deleted, and what each means for keys.
 
 use futures_util::future::join_all;
+use http::Method;
 use serde_json::{Value, json};
 
-use crate::support::on_both;
+use crate::support::{Answer, on_both};
 
 fn text<'a>(object: &'a Value, field: &str) -> &'a str {
     object[field].as_str().unwrap_or_default()
@@ -194,5 +195,60 @@ on_both! {
         node.patch(&format!("/v1/organizations/{organization}"), json!({ "plan": "free" })).await;
         assert_eq!(node.delete(&path).await.status, 204);
         assert_eq!(node.delete("/v1/plans/free").await.status, 409, "built in");
+    }
+
+
+    async fn nobody_suspends_the_ground_they_stand_on(node: Node) {
+        let own = format!("/v1/organizations/{}", node.organization);
+        let refused = node.post(&format!("{own}/suspend"), json!({})).await;
+        assert_eq!((refused.status, refused.code()), (409, "conflict"));
+        assert_eq!(node.get(&own).await.json["status"], "active");
+    }
+
+    async fn a_name_without_latin_letters_gets_a_slug_of_its_own(node: Node) {
+        for (name, email) in [("日本", "one@example.com"), ("Привет", "two@example.com")] {
+            let made = node.post("/v1/organizations", json!({ "name": name, "email": email })).await;
+            assert_eq!((made.status, text(&made.json, "name")), (201, name), "{made:?}");
+            assert!(text(&made.json, "slug").starts_with("organization-"), "{made:?}");
+        }
+    }
+
+    async fn what_others_find_by_name_keeps_its_name(node: Node) {
+        for path in ["/v1/keyspaces/default", "/v1/plans/free", "/v1/plans/enterprise"] {
+            let refused = node.patch(path, json!({ "name": "renamed" })).await;
+            assert_eq!((refused.status, refused.pointer()), (422, "/name"), "{path}");
+            assert_eq!(node.get(path).await.status, 200);
+        }
+        let same = node.patch("/v1/keyspaces/default", json!({ "name": "default", "environments": ["live", "stage"] })).await;
+        assert_eq!(same.status, 200, "{same:?}");
+        node.new_key(json!({ "environment": "stage" })).await;
+        node.new_organization("later", "free").await;
+    }
+
+    async fn a_key_that_staff_make_for_a_customer_stays_in_the_customers_organization(node: Node) {
+        let tenant = node.new_organization("tenant", "pro").await;
+        let own = node.new_key(json!({ "name": "the operator's" })).await;
+        let permissions = ["keys:read", "keys:verify", "keys:revoke", "organizations:read", "organizations:manage", "plans:manage"];
+        let path = format!("/v1/organizations/{tenant}/api-keys");
+        let made = node.post(&path, json!({ "name": "customer's", "permissions": permissions })).await;
+        let key = text(&made.json, "key");
+        let ask = async |method, path: &str, body| node.call_as(key, method, path, body).await;
+
+        let foreign = format!("/v1/organizations/{}/api-keys/{}", node.organization, text(&own, "id"));
+        let missing = format!("/v1/organizations/{}/api-keys/key_01k00000000000000000000000", node.organization);
+        let without_id = |answer: &Answer| answer.text.replace(answer.header("request-id"), "");
+        let [one, other] = [ask(Method::GET, &foreign, None).await, ask(Method::GET, &missing, None).await];
+        assert_eq!((one.status, without_id(&one)), (404, without_id(&other)));
+        let verdict = ask(Method::POST, "/v1/api-keys/verify", Some(json!({ "key": text(&own, "key") }))).await;
+        assert_eq!(verdict.code(), "not_found");
+        let listed = ask(Method::GET, "/v1/organizations", None).await.json;
+        assert_eq!(listed["items"].as_array().map(Vec::len), Some(1), "{listed}");
+        let suspend = format!("/v1/organizations/{}/suspend", node.organization);
+        assert_eq!(ask(Method::POST, &suspend, None).await.status, 404);
+        assert_eq!(ask(Method::POST, "/v1/plans", Some(json!({}))).await.status, 403);
+
+        assert_eq!(ask(Method::GET, &path, None).await.status, 200, "at home it has what it was given");
+        let verdict = ask(Method::POST, "/v1/api-keys/verify", Some(json!({ "key": key }))).await;
+        assert_eq!(verdict.code(), "valid");
     }
 }

@@ -57,6 +57,12 @@ on_both! {
         assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{answers:?}");
     }
 
+    async fn a_02_what_no_password_can_be_is_refused_before_it_is_hashed(node: Node) {
+        let long = log_in(&node, "a@example.com", &"x".repeat(513)).await;
+        assert_eq!((long.status, long.pointer()), (422, "/password"), "{long:?}");
+        assert_eq!(log_in(&node, "a@example.com", &"x".repeat(512)).await.status, 401);
+    }
+
     async fn a_05_hashes_are_argon2id(node: Node) {
         person(&node, "a@example.com", Role::Viewer).await;
         assert_eq!(node.tell(&hashed("$argon2id$v=19$m=19456,t=2,p=1$")).await, 1);
@@ -70,7 +76,8 @@ on_both! {
         let change = json!({ "current_password": PASSWORD, "new_password": NEW_PASSWORD });
         let calls = [
             ("/v1/auth/password", change), ("/v1/auth/step-up", json!({ "password": PASSWORD })), ("/v1/auth/totp/confirm", json!({ "code": "000000" })),
-            ("/v1/security/csrf-verify", json!({ "csrf_token": "x" })),
+            ("/v1/security/csrf-verify", json!({ "csrf_token": "x" })), ("/v1/auth/totp/enroll", json!({})), ("/v1/auth/totp/disable", json!({})),
+            ("/v1/auth/backup-codes", json!({})), ("/v1/auth/logout", json!({})),
         ];
         let before = node.tell("SELECT count(*) AS value FROM audit_event").await;
         for (path, body) in &calls {

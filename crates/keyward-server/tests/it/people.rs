@@ -378,6 +378,22 @@ on_both! {
         assert_eq!(log_in(&node, "a@example.com", PASSWORD).await.json["token_type"], "Bearer");
     }
 
+    async fn t_09_only_our_own_clock_counts(node: Node) {
+        person(&node, "a@example.com", Role::Viewer).await;
+        let (access, _) = tokens(&node, "a@example.com").await;
+        let (secret, _) = enroll(&node, &access).await;
+        node.clock.advance_seconds(60);
+        let waiting = log_in(&node, "a@example.com", PASSWORD).await.json["login_token"].clone();
+        let shown_at = async |steps: i64, date: &str| {
+            let body = json!({ "login_token": waiting, "method": "totp", "code": code(&node, &secret, steps) });
+            Answer::of(node.bare(Method::POST, "/v1/auth/login/second-factor").header("date", date).json(&body)).await
+        };
+        let later = shown_at(4, "Fri, 20 Nov 2026 12:03:00 GMT").await;
+        assert_eq!((later.status, later.code()), (401, "invalid_code"));
+        assert_eq!(shown_at(-2, "Fri, 20 Nov 2026 12:00:00 GMT").await.code(), "invalid_code");
+        assert_eq!(shown_at(0, "Thu, 01 Jan 1970 00:00:00 GMT").await.status, 200);
+    }
+
     async fn t_08_whoever_needs_a_factor_can_only_set_one_up(node: Node) {
         person(&node, "owner2@example.com", Role::Owner).await;
         person(&node, "a@example.com", Role::Admin).await;

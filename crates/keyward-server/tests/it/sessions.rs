@@ -93,6 +93,50 @@ on_both! {
         assert_eq!((seen(&old).await, seen(&jar(&stepped)).await), (401, 200));
     }
 
+    async fn a_warm_check_reads_no_database(node: Node) {
+        person(&node, "a@example.com", Role::Viewer).await;
+        let (access, _) = tokens(&node, "a@example.com").await;
+        assert_eq!(me(&node, &access).await, 200);
+        for table in ["session", "signing_key", "person", "role_binding", "totp", "passkey", "backup_code"] {
+            node.tamper(&format!("ALTER TABLE {table} RENAME TO {table}_away")).await;
+        }
+        assert_eq!(me(&node, &access).await, 200, "nothing is asked of the database");
+        // When it was last used is written once a minute; and on PostgreSQL memory is trusted for a second only.
+        node.clock.advance_seconds(60);
+        assert_eq!(me(&node, &access).await, 500, "the tables are gone indeed");
+    }
+
+    async fn s_01_lifetimes_are_as_documented(node: Node) {
+        person(&node, "a@example.com", Role::Viewer).await;
+        let given = log_in(&node, "a@example.com", PASSWORD).await;
+        assert_eq!((&given.json["expires_in"], &given.json["refresh_expires_in"]), (&json!(900), &json!(604_800)));
+        let (access, mut held) = pair(&given);
+        let idle = pair(&log_in(&node, "a@example.com", PASSWORD).await).1;
+        node.clock.advance_seconds(899);
+        assert_eq!(me(&node, &access).await, 200);
+        node.clock.advance_seconds(1);
+        assert_eq!(me(&node, &access).await, 401, "15 minutes");
+        node.clock.advance_seconds(7 * 86_400 - 900 - 1);
+        let kept = refresh(&node, &held).await;
+        assert_eq!(kept.status, 200, "{kept:?}");
+        held = pair(&kept).1;
+        node.clock.advance_seconds(1);
+        assert_eq!(refresh(&node, &idle).await.code(), "invalid_token", "7 days idle");
+        // However often it is refreshed, on the thirtieth day it ends.
+        for _ in 0..3 {
+            node.clock.advance_seconds(7 * 86_400 - 2);
+            let kept = refresh(&node, &held).await;
+            assert_eq!(kept.status, 200, "{kept:?}");
+            held = pair(&kept).1;
+        }
+        node.clock.advance_seconds(2 * 86_400 + 5);
+        let last = refresh(&node, &held).await;
+        assert_eq!((last.status, &last.json["expires_in"], &last.json["refresh_expires_in"]), (200, &json!(1), &json!(1)), "{last:?}");
+        held = pair(&last).1;
+        node.clock.advance_seconds(1);
+        assert_eq!((me(&node, &pair(&last).0).await, refresh(&node, &held).await.code()), (401, "invalid_token"), "30 days");
+    }
+
     async fn s_14_of_many_second_uses_one_is_told(node: Node) {
         person(&node, "a@example.com", Role::Viewer).await;
         let (_, first) = tokens(&node, "a@example.com").await;
@@ -195,6 +239,25 @@ on_both! {
         node.clock.advance_seconds(1);
         assert_eq!((me(&node, &last).await, refresh(&node, &held).await.code()), (401, "invalid_token"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s_01_settings_make_them_shorter_and_never_longer() {
+    let lives = async |access: u32, idle: u32, whole: u32| {
+        let node = Node::start_with(Backend::Sqlite, |layers| {
+            layers.flag("people.access_token_seconds", access);
+            layers.flag("people.refresh_idle_seconds", idle);
+            layers.flag("people.session_seconds", whole);
+        });
+        let node = node.await;
+        person(&node, "a@example.com", Role::Viewer).await;
+        let given = log_in(&node, "a@example.com", PASSWORD).await.json;
+        let until = number(given["access_token"].as_str().unwrap(), "exp");
+        (until - now(&node), given["refresh_expires_in"].as_i64().unwrap())
+    };
+    assert_eq!(lives(60, 3_600, 86_400).await, (60, 3_600));
+    assert_eq!(lives(60, 3_600, 1_800).await, (60, 1_800), "no token outlives its session");
+    assert_eq!(lives(100_000, 10_000_000, 100_000_000).await, (900, 604_800));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

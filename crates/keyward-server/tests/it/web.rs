@@ -8,7 +8,7 @@ use crate::people::{PASSWORD, me, person};
 use crate::support::{Answer, on_both};
 
 on_both! {
-    async fn s_02_browsers_get_cookies_and_no_tokens(node: Node) {
+    async fn s_02_w_01_and_w_02_browsers_get_cookies_that_only_our_pages_can_use(node: Node) {
         person(&node, "a@example.com", Role::Owner).await;
         let request = node.bare(Method::POST, "/v1/auth/login").header("x-keyward-client", "browser").header("sec-fetch-site", "same-origin");
         let answer = Answer::of(request.json(&json!({ "email": "a@example.com", "password": PASSWORD }))).await;

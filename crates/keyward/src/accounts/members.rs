@@ -6,7 +6,7 @@ use keyward_core::problem::Code;
 use keyward_core::time::Timestamp;
 use serde_json::json;
 
-use super::people::People;
+use super::people::{self, People};
 use super::sql as statements;
 use crate::audit::{Event, EventType};
 use crate::change::Change;
@@ -72,6 +72,7 @@ impl People {
             for place in self.places_owned(&mut change, person).await? {
                 self.keep_another_owner(&mut change, place).await?;
             }
+            people::hold(&mut change, person).await?;
             // An account that is opened again finds nobody signed in.
             sql(statements::END_SESSIONS_OF).bind(person).bind(now).execute(change.tx()).await?;
         }

@@ -1,5 +1,6 @@
 //! Who Keyward serves: organizations and their plans, people and their roles, and the set-up of the first of each.
 
+mod hashing;
 pub mod invitations;
 pub mod members;
 pub mod organizations;

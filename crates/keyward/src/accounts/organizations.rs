@@ -127,6 +127,16 @@ impl Organizations {
         find(&self.ground.db, id).await?.ok_or_else(Error::not_found)
     }
 
+    /// A slug for an organization whose maker gives none; a name without a–z and 0–9 gets one of its own.
+    pub fn slug_for(&self, name: &str) -> String {
+        let slug = slug_of(name);
+        if !slug.is_empty() {
+            return slug;
+        }
+        let id = self.ground.new_id::<id::Organization>().to_string();
+        format!("organization-{}", &id[id.len() - 8..])
+    }
+
     pub async fn create(&self, context: &Context, terms: OrganizationTerms) -> Result<Organization> {
         context.require_at_instance(Permission::OrganizationsManage)?;
         let mut change = Change::begin(&self.ground, context).await?;
@@ -179,8 +189,10 @@ impl Organizations {
         Ok(after)
     }
 
-    /// Stops every key of the organization; only the operator's staff can.
+    /// Stops every key of the organization; only the operator's staff can, and never their own: nothing would be left to
+    /// activate it with.
     pub async fn suspend(&self, context: &Context, id: Id<id::Organization>) -> Result<Organization> {
+        refuse_own(context, id, "suspend")?;
         self.set_status(context, id, "suspended", "organization_suspended").await
     }
 
@@ -211,9 +223,7 @@ impl Organizations {
     pub async fn delete(&self, context: &Context, id: Id<id::Organization>, cascade: bool) -> Result<()> {
         context.require(id, Permission::OrganizationsManage)?;
         context.require_at_instance(Permission::OrganizationsManage)?;
-        if context.grant.as_ref().is_some_and(|grant| grant.organization == id) {
-            return Err(Error::new(Code::Conflict, "A caller cannot delete its own organization."));
-        }
+        refuse_own(context, id, "delete")?;
         let mut change = Change::begin(&self.ground, context).await?;
         // Taken before counting, so that no key is made in between.
         lock(&mut change, id).await?;
@@ -230,6 +240,15 @@ impl Organizations {
             .commit(event.details(json!({ "before": before.terms(), "deleted_keys": active, "cascade": cascade })))
             .await?;
         Ok(())
+    }
+}
+
+fn refuse_own(context: &Context, id: Id<id::Organization>, what: &str) -> Result<()> {
+    match &context.grant {
+        Some(grant) if grant.organization == id && grant.at_instance(Permission::OrganizationsManage) => {
+            Err(Error::new(Code::Conflict, format!("A caller cannot {what} its own organization.")))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -2,14 +2,13 @@
 //! elsewhere.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use argon2::{Algorithm, Argon2, Params, PasswordHash, PasswordHasher, PasswordVerifier, Version};
 use keyward_core::problem::{Code, FieldFault};
 use keyward_core::secret::Secret;
-use tokio::sync::Semaphore;
 use zxcvbn::{Score, zxcvbn};
 
+use super::hashing::Hashing;
 use crate::config::PeopleSettings;
 use crate::error::{Error, Result};
 
@@ -28,9 +27,7 @@ const MOST_PASSES: u32 = 20;
 /// Hashing, bounded in number.
 pub struct Passwords {
     hasher: Argon2<'static>,
-    hashing: Semaphore,
-    waiting: AtomicUsize,
-    most_waiting: usize,
+    hashing: Hashing,
     /// Of a password that nobody knows: unknown accounts take as long as known ones.
     nobodys: String,
 }
@@ -59,57 +56,27 @@ impl Passwords {
         Self {
             nobodys: hash_with(&hasher, &random).expect("a hash without limits of its own"),
             hasher,
-            hashing: Semaphore::new(settings.concurrent_hashes.max(1)),
-            waiting: AtomicUsize::new(0),
-            most_waiting: settings.waiting_hashes,
+            hashing: Hashing::start(settings.concurrent_hashes, settings.waiting_hashes),
         }
     }
 
     /// The hash of a new password, in PHC form.
     pub async fn hash(self: &Arc<Self>, password: &Secret<String>) -> Result<String> {
-        let password = password.clone();
-        self.run(move |passwords| hash_with(&passwords.hasher, password.expose().as_bytes())).await?
+        let (password, passwords) = (password.clone(), self.clone());
+        self.hashing.run(move || hash_with(&passwords.hasher, password.expose().as_bytes())).await?
     }
 
     /// Whether the password is the one; with no hash, as long as with one, and never.
     pub async fn verify(self: &Arc<Self>, password: &Secret<String>, stored: Option<String>) -> Result<Verified> {
-        let password = password.clone();
-        self.run(move |passwords| {
+        let (password, passwords) = (password.clone(), self.clone());
+        let verify = move || {
             let encoded = stored.as_deref().unwrap_or(&passwords.nobodys);
             let hash = PasswordHash::new(encoded);
             let fits = |hash| Argon2::default().verify_password(password.expose().as_bytes(), hash).is_ok();
             let is_right = hash.as_ref().is_ok_and(fits) && stored.is_some();
             Verified { is_right, is_outdated: hash.is_ok_and(|hash| is_weaker(&hash, passwords.hasher.params())) }
-        })
-        .await
-    }
-
-    /// Runs off the async threads, when its turn has come.
-    async fn run<T: Send + 'static>(self: &Arc<Self>, work: impl FnOnce(&Self) -> T + Send + 'static) -> Result<T> {
-        let overloaded = || Error::new(Code::Overloaded, "Too many people are signing in at once.");
-        let place = Place::take(self).ok_or_else(overloaded)?;
-        let permit = self.hashing.acquire().await.map_err(|_| overloaded())?;
-        drop(place);
-        let passwords = self.clone();
-        let done = tokio::task::spawn_blocking(move || work(&passwords)).await;
-        drop(permit);
-        done.map_err(|error| Error::new(Code::Internal, Code::Internal.meaning()).with_source(error))
-    }
-}
-
-/// A place among those who wait for a hash; given back also when the caller goes away.
-struct Place<'a>(&'a Passwords);
-
-impl<'a> Place<'a> {
-    fn take(passwords: &'a Passwords) -> Option<Self> {
-        let place = Self(passwords);
-        (passwords.waiting.fetch_add(1, Ordering::Relaxed) < passwords.most_waiting.max(1)).then_some(place)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        };
+        self.hashing.run(verify).await
     }
 }
 

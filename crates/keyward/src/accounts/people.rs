@@ -230,6 +230,12 @@ impl Rank {
     }
 }
 
+/// Holds a person until the change ends. Everything of theirs is locked after them, so that no two changes wait for each other.
+pub(crate) async fn hold(change: &mut Change<'_>, person: Id<id::User>) -> Result<()> {
+    sql(statements::HOLD).bind(person).execute(change.tx()).await?;
+    Ok(())
+}
+
 /// A person's standing in an organization, read when a service key of theirs is loaded.
 pub(crate) async fn standing(
     ground: &Ground,

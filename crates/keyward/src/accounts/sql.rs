@@ -67,6 +67,8 @@ pub const DELETE_KEYS_OF: &str = "DELETE FROM api_key WHERE organization_id = $1
 pub const COUNT_PEOPLE: &str = "SELECT count(*) AS value FROM person";
 pub const INSERT_PERSON: &str =
     "INSERT INTO person (id, email, name, password_hash, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)";
+/// A write that changes nothing holds the row on either database.
+pub const HOLD: &str = "UPDATE person SET updated_at = updated_at WHERE id = $1";
 pub const DELETE_PERSON: &str = "DELETE FROM person WHERE id = $1";
 pub const STANDING: &str = "SELECT p.disabled_at,
       (SELECT role FROM role_binding WHERE person_id = p.id AND organization_id = $2) AS home_role,

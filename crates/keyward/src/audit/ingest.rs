@@ -9,6 +9,7 @@ use keyward_core::id::{self, Id};
 use keyward_core::text;
 use keyward_core::time::Timestamp;
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 use super::redact::{clean, redact};
 use super::{Audit, EventRow};
@@ -50,6 +51,19 @@ pub struct NewEvent {
     pub ip_address: Option<String>,
     pub user_agent: Option<String>,
     pub occurred_at: Option<Timestamp>,
+}
+
+/// The id of an event that its sender calls `text`: `aud_…` and UUIDs are taken as they are, any other name makes an id that is
+/// the same each time, and another in each organization. None for what cannot be a name.
+pub fn event_id(organization: Id<id::Organization>, text: &str) -> Option<Id<id::Event>> {
+    if let Some(id) = text.parse().ok().or_else(|| Id::from_uuid_text(text)) {
+        return Some(id);
+    }
+    text::label(text, 200).ok()?;
+    let digest =
+        Sha256::new().chain_update(b"event of ").chain_update(organization.uuid()).chain_update(text).finalize();
+    let bytes = std::array::from_fn(|index| digest[index]);
+    Some(Id::from_uuid(uuid::Builder::from_custom_bytes(bytes).into_uuid()))
 }
 
 /// Where a kept event stands.
@@ -94,14 +108,14 @@ impl Audit {
 impl NewEvent {
     fn check(&self, at: &str, now: Timestamp) -> Result<()> {
         let fault = |field: &str, why: &str| Err(Error::field(format!("{at}/{field}"), why));
-        let is_word = |text: &str, fits: fn(char) -> bool| {
-            (1..=MAX_NAME).contains(&text.len()) && text.chars().all(|letter| fits(letter) || letter.is_ascii_digit())
+        let is_word = |text: &str| {
+            (1..=MAX_NAME).contains(&text.len())
+                && text.bytes().all(|letter| letter.is_ascii_alphanumeric() || b"_.:-".contains(&letter))
         };
-        if !is_word(&self.event_type, |letter| letter.is_ascii_uppercase() || letter == '_') {
-            return fault("event_type", "must be up to 64 capital letters, digits and underscores");
-        }
-        if !is_word(&self.action, |letter| letter.is_ascii_lowercase() || "_.-".contains(letter)) {
-            return fault("action", "must be up to 64 small letters, digits and underscores");
+        for (field, text) in [("event_type", &self.event_type), ("action", &self.action)] {
+            if !is_word(text) {
+                return fault(field, "must be 1–64 of A–Z, a–z, 0–9, _, ., : and -");
+            }
         }
         if !ACTOR_KINDS.contains(&self.actor.kind.as_str()) {
             return fault("actor/type", "must be user, key, system or external");
@@ -208,6 +222,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_senders_own_names_make_ids() {
+        let [one, other] = [1, 2].map(|number| Id::from_uuid(uuid::Uuid::from_u128(number)));
+        let id = event_id(one, "invoice-7").unwrap();
+        assert_eq!(event_id(one, "invoice-7"), Some(id), "the same each time");
+        assert_ne!(event_id(other, "invoice-7"), Some(id), "and another elsewhere");
+        assert_eq!(event_id(one, &id.to_string()), Some(id));
+        assert_eq!(event_id(one, &id.uuid().to_string()), Some(id));
+        assert_eq!([event_id(one, ""), event_id(one, "a\nb"), event_id(one, &"x".repeat(201))], [None; 3]);
+    }
 
     #[test]
     fn details_of_file_operations_have_types() {

@@ -24,7 +24,7 @@ mod verify;
 pub use erase::Erased;
 pub(crate) use event::append;
 pub use event::{Event, EventType, Resource};
-pub use ingest::{Kept, MAX_EVENTS, NewEvent, Party};
+pub use ingest::{Kept, MAX_EVENTS, NewEvent, Party, event_id};
 pub use leaves::{EventRow, Head};
 pub use record::{ExportedEvent, ExportedParty};
 pub use reports::{DayReport, MonthReport, TopActor, TypeCount};

@@ -48,6 +48,7 @@ const STEPS: &[Step] = &[
     shared!("0013_identities"),
     shared!("0014_sinks"),
     shared!("0015_mail"),
+    shared!("0017_vouched"),
 ];
 
 /// The types of the shared text and what each database calls them.

@@ -210,6 +210,6 @@ pub(super) async fn room(change: &mut Change<'_>, organization: Id<id::Organizat
 }
 
 pub(super) async fn find_keyspace(change: &mut Change<'_>, id_or_name: Option<&str>) -> Result<Keyspace> {
-    let wanted = id_or_name.unwrap_or("default");
+    let wanted = id_or_name.unwrap_or(keyspaces::DEFAULT);
     keyspaces::find(change.tx(), wanted).await?.ok_or_else(|| Error::field("/keyspace", "is not a keyspace"))
 }

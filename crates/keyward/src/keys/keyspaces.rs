@@ -17,6 +17,9 @@ use crate::error::{Error, Result};
 use crate::ground::Ground;
 use crate::page::{Page, PageRequest, Position};
 
+/// The keyspace of keys that name none.
+pub(super) const DEFAULT: &str = "default";
+
 row! {
     #[derive(Debug, Clone)]
     pub struct Keyspace {
@@ -164,6 +167,10 @@ impl Keyspaces {
         let mut terms = before.terms();
         edit(&mut terms);
         terms.check()?;
+        // Keys that name no keyspace are made in the one of this name.
+        if before.name == DEFAULT && terms.name != DEFAULT {
+            return Err(Error::field("/name", "cannot change: this is the keyspace of keys that name none"));
+        }
         let now = change.now();
         bind(sql(statements::UPDATE_KEYSPACE).bind(before.id), &terms).bind(now).execute(change.tx()).await?;
         let after = find(change.tx(), &before.id.to_string()).await?.ok_or_else(Error::not_found)?;
@@ -177,7 +184,7 @@ impl Keyspaces {
         let mut change = Change::begin(&self.ground, context).await?;
         let keyspace = find(change.tx(), id_or_name).await?.ok_or_else(Error::not_found)?;
         let (keys,) = sql(statements::COUNT_KEYS_IN_KEYSPACE).bind(keyspace.id).one::<(i64,)>(change.tx()).await?;
-        if keyspace.name == "default" || keys > 0 {
+        if keyspace.name == DEFAULT || keys > 0 {
             return Err(Error::new(Code::Conflict, "The default keyspace, and one that has keys, cannot be deleted."));
         }
         sql(statements::DELETE_KEYSPACE).bind(keyspace.id).execute(change.tx()).await?;

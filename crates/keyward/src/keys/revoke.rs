@@ -33,8 +33,9 @@ impl Keys {
         context: &Context,
         organization: Id<id::Organization>,
         key: Id<id::Key>,
+        reason: Option<String>,
     ) -> Result<ApiKey> {
-        Ok(self.set_status(context, organization, key, KeyStatus::Disabled, None).await?.0)
+        Ok(self.set_status(context, organization, key, KeyStatus::Disabled, reason).await?.0)
     }
 
     pub async fn enable(

@@ -85,6 +85,18 @@ struct Seen {
     told: bool,
 }
 
+/// How much a source may still call after a call that was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    pub policy: &'static str,
+    pub limit: u64,
+    pub window_seconds: u64,
+    /// On this node.
+    pub remaining: u64,
+    /// Until all of it is free again if nothing more is called: the call just counted is the last to leave the window.
+    pub reset_seconds: u64,
+}
+
 /// A call beyond its limit.
 #[derive(Debug)]
 pub struct Refused {
@@ -99,7 +111,7 @@ impl CallerLimits {
     }
 
     /// Counts a call, or refuses it.
-    pub fn take(&self, call: Call, source: Source, now: Timestamp) -> Result<(), Refused> {
+    pub fn take(&self, call: Call, source: Source, now: Timestamp) -> Result<Room, Refused> {
         let whole = call.limit(&self.settings);
         let limit = (whole / u64::from(self.board.live_nodes())).max(1);
         let mut windows = self.windows.lock().expect("no one panics while counting");
@@ -108,10 +120,17 @@ impl CallerLimits {
         }
         let source = if windows.len() < MAX_SOURCES { source } else { Source::Others };
         let seen = windows.entry((call, source)).or_default();
-        if seen.window.used(now.as_micros(), MINUTE) < limit {
+        let used = seen.window.used(now.as_micros(), MINUTE);
+        if used < limit {
             seen.window.add(now.as_micros(), 1, 1);
             seen.told = false;
-            return Ok(());
+            return Ok(Room {
+                policy: call.policy(),
+                limit: whole,
+                window_seconds: MINUTE_SECONDS,
+                remaining: limit - used - 1,
+                reset_seconds: MINUTE_SECONDS,
+            });
         }
         let wait = seen.window.wait(MINUTE, limit, 1).unwrap_or(MINUTE);
         let first = !std::mem::replace(&mut seen.told, true);

@@ -290,8 +290,8 @@ pub(crate) fn check_limits(rules: &[LimitRule]) -> Result<()> {
         return Err(Error::field("/limits", format!("has more than {MAX_RULES} entries")));
     }
     for (index, rule) in rules.iter().enumerate() {
-        if let Some(why) = rule.fault() {
-            return Err(Error::field(format!("/limits/{index}"), why));
+        if let Some((field, why)) = rule.fault() {
+            return Err(Error::field(format!("/limits/{index}/{field}"), why));
         }
         if rules[..index].iter().any(|other| other.counts_as(rule)) {
             return Err(Error::field(format!("/limits/{index}"), "counts the same calls as one before it"));

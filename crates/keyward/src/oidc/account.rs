@@ -4,6 +4,7 @@
 use keyward_core::access::Role;
 use keyward_core::id::{self, Id};
 use keyward_core::problem::Code;
+use keyward_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::id_token::Claims;
@@ -14,10 +15,15 @@ use crate::context::{Actor, Context};
 use crate::db::sql;
 use crate::error::Result;
 use crate::sessions::vouched::Vouched;
-use crate::sessions::{Client, SignedIn, address_of};
+use crate::sessions::{Asked, Client, SignedIn, address_of};
 
 /// Sign-ins of somebody new at the same time: each but the first finds, after a try or two, what the first has made.
 const TRIES: usize = 3;
+/// Longest word of `amr`, or `acr`, and most of them: an access token goes with every call.
+const MAX_WORD: usize = 128;
+const MAX_METHODS: usize = 16;
+/// The end of the year 9999.
+const MAX_SECONDS: i64 = 253_402_300_800;
 
 impl Oidc {
     /// Opens a session for whoever the claims name, or waits for the second factor.
@@ -39,6 +45,7 @@ impl Oidc {
         let vouched = Vouched {
             person,
             issuer: &self.settings.issuer,
+            asked: asked(claims),
             has_factor: self.settings.trust_second_factor && has_factor(claims),
             device,
         };
@@ -127,6 +134,16 @@ impl Oidc {
         let found: Option<(Id<id::Organization>,)> = find.optional(&self.ground.db).await?;
         Ok(found.map(|(organization,)| organization))
     }
+}
+
+/// How the provider has asked, as it tells itself (Core 2). What could not stand in a token of ours is left out.
+fn asked(claims: &Claims) -> Asked {
+    let is_word =
+        |text: &&str| (1..=MAX_WORD).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let methods = claims.0.get("amr").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let words: Vec<&str> = methods.iter().filter_map(Value::as_str).filter(is_word).take(MAX_METHODS).collect();
+    let at = claims.0.get("auth_time").and_then(Value::as_i64).filter(|at| (0..MAX_SECONDS).contains(at));
+    Asked::with(&words, claims.text("acr").filter(is_word), at.map(|at| Timestamp::from_micros(at * 1_000_000)))
 }
 
 /// Whether the provider has asked for more than one factor (RFC 8176).

@@ -211,3 +211,6 @@ impl Claims {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod vectors;

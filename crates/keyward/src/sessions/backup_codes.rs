@@ -22,7 +22,7 @@ impl Sessions {
         if !present.has_factor || !present.is_fresh(self.ground.now()) {
             return Err(stale());
         }
-        let mut change = Change::begin(&self.ground, context).await?;
+        let mut change = self.begin_for(context, present.person).await?;
         let codes = self.new_backup_codes(&mut change, present.person).await?;
         change.commit(Event::new(EventType::Security, "backup_codes_renewed", "user", present.person)).await?;
         Ok(codes)

@@ -7,8 +7,9 @@ use keyward_core::secret::Secret;
 use serde_json::{Value, json};
 
 use super::passkeys::{Assertion, Ceremony};
+use super::shown::Shown;
 use super::sql as statements;
-use super::{Client, IssuedTokens, PersonRow, Present, SessionRow, Sessions, Shown, attempts};
+use super::{Client, IssuedTokens, PersonRow, Present, SessionRow, Sessions, attempts};
 use crate::announce::Subject;
 use crate::audit::{Event, EventType};
 use crate::change::Change;
@@ -95,7 +96,7 @@ impl Sessions {
         deletes: &[&'static str],
         action: &'static str,
     ) -> Result<()> {
-        let mut change = Change::begin(&self.ground, context).await?;
+        let mut change = self.begin_for(context, person).await?;
         for statement in deletes {
             sql(statement).bind(person).execute(change.tx()).await?;
         }
@@ -143,9 +144,8 @@ impl Sessions {
                 self.count_code(&person.id.to_string()).await?;
                 self.prove(context, &person, proof, &Ceremony::StepUp(present.session)).await?
             }
-            None => (Change::begin(&self.ground, context).await?, json!({ "method": "password" })),
+            None => (self.begin_as(context, &person).await?, json!({ "method": "password" })),
         };
-        self.hold(&mut change, &person).await?;
         // Of two at the same time, one finds the session still there.
         if self.end_within(&mut change, present.session, present.person, "stepped_up").await? == 0 {
             return Err(Error::new(Code::Unauthenticated, Code::Unauthenticated.meaning()));
@@ -153,7 +153,9 @@ impl Sessions {
         let before: SessionRow = sql(statements::FIND_SESSION).bind(present.session).one(change.tx()).await?;
         let shown = Shown::beside(before, change.now(), password.is_some(), proof.map(Proof::method));
         let issued = self.open_session(&mut change, present.person, client, shown).await?;
-        told["before"] = json!(present.session);
+        // Beside the factor: whether the password was shown as well, and which session goes on in this one.
+        told["password"] = json!(password.is_some());
+        told["continues"] = json!(present.session);
         let event = Event::new(EventType::Security, "stepped_up", "session", issued.session);
         change.commit(event.details(told)).await?;
         self.outbox.wake();
@@ -184,7 +186,7 @@ impl Sessions {
         outcome
     }
 
-    /// Begins the change in which a second factor is used up, once. Its try was counted before.
+    /// Begins the change in which a second factor is used up, once, with the person held. Its try was counted before.
     pub(super) async fn prove<'a>(
         &'a self,
         context: &'a Context,
@@ -195,12 +197,12 @@ impl Sessions {
         let told = json!({ "method": proof.method() });
         match proof {
             Proof::Totp(code) => {
-                let mut change = Change::begin(&self.ground, context).await?;
+                let mut change = self.begin_as(context, person).await?;
                 self.use_code(&mut change, person.id, code).await?;
                 Ok((change, told))
             }
             Proof::BackupCode(code) => {
-                let mut change = Change::begin(&self.ground, context).await?;
+                let mut change = self.begin_as(context, person).await?;
                 self.use_backup_code(&mut change, person, code).await?;
                 Ok((change, told))
             }
@@ -211,19 +213,6 @@ impl Sessions {
             }
         }
     }
-}
-
-/// Notes with a session what was shown within it just now.
-pub(super) async fn note_shown(
-    change: &mut Change<'_>,
-    session: Id<id::Session>,
-    password: bool,
-    factor: Option<&'static str>,
-) -> Result<()> {
-    let now = change.now();
-    let note = sql(statements::NOTE_SHOWN).bind(session).bind(password.then_some(now));
-    note.bind(factor.map(|_| now)).bind(factor).execute(change.tx()).await?;
-    Ok(())
 }
 
 /// With the last second factor go the backup codes and the trusted devices, which stood in for it.

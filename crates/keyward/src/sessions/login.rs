@@ -3,17 +3,20 @@
 use keyward_core::id::{self, Id};
 use keyward_core::problem::Code;
 use keyward_core::secret::Secret;
+use keyward_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::attempts::{Subjects, source_of};
 use super::factors::{Factors, Proof};
 use super::passkeys::Ceremony;
+use super::shown::{Asked, Shown};
 use super::sql as statements;
-use super::{Client, IssuedTokens, PersonRow, Sessions, Shown, address_of, as_person, vault};
+use super::{Client, IssuedTokens, PersonRow, Sessions, address_of, as_person, vault};
+use crate::accounts::passwords::MAX_BYTES;
 use crate::audit::{Event, EventType};
 use crate::change::Change;
 use crate::context::{Actor, ActorKind, Context};
-use crate::db::sql;
+use crate::db::{row, sql};
 use crate::error::{Error, Result};
 
 /// How long the second step may take, and how many codes it may try (statements T-05, T-06).
@@ -23,6 +26,16 @@ const PENDING_PREFIX: &str = "kwl";
 const DEVICE_PREFIX: &str = "kwd";
 /// How long a device is trusted.
 const DEVICE_DAYS: i64 = 30;
+
+row! {
+    /// A sign-in that waits for its second factor, with what a provider that vouches for it has said.
+    struct PendingRow {
+        person_id: Id<id::User>,
+        vouched_methods: Option<String>,
+        vouched_class: Option<String>,
+        vouched_at: Option<Timestamp>,
+    }
+}
 
 /// What somebody signs in with.
 pub struct Credentials {
@@ -53,32 +66,37 @@ pub enum SignedIn {
 impl Sessions {
     /// The first step. Unknown account, wrong password and disabled account answer alike, and take alike.
     pub async fn log_in(&self, context: &Context, client: &Client, credentials: &Credentials) -> Result<SignedIn> {
-        let account = address_of(&credentials.email);
-        let known = self.person_by_email(&account).await?;
-        let person = known.clone();
+        // No account has such a password; hashing it would only cost time.
+        if credentials.password.expose().len() > MAX_BYTES {
+            return Err(Error::field("/password", format!("is longer than {MAX_BYTES} bytes")));
+        }
+        let known = self.person_by_email(&credentials.email).await?;
+        let signed_in = self.try_password(context, client, credentials, known.clone()).await;
+        if let Err(refused) = &signed_in {
+            let attempt = Attempt { method: "password", vouched_account: None };
+            self.note_failure(context, attempt, known.as_ref(), &refused.detail).await;
+        }
+        signed_in
+    }
+
+    async fn try_password(
+        &self,
+        context: &Context,
+        client: &Client,
+        credentials: &Credentials,
+        person: Option<PersonRow>,
+    ) -> Result<SignedIn> {
         let device = match (&credentials.device, &person) {
             (Some(device), Some(person)) if self.is_trusted(device, person.id).await? => Some(device),
             _ => None,
         };
         let source = device.cloned().unwrap_or_else(|| source_of(context.ip));
-        let subjects = Subjects::of(&account, &source, device.is_some());
-        let attempt = Attempt { method: "password", vouched_account: None };
-        if let Err(refused) = self.count_try(&subjects).await {
-            self.note_failure(context, attempt, known.as_ref(), &refused.detail).await;
-            return Err(refused);
-        }
+        let subjects = Subjects::of(&address_of(&credentials.email), &source, device.is_some());
+        self.count_try(&subjects).await?;
         let stored = person.as_ref().and_then(|person| person.password_hash.clone());
-        let verified = match self.passwords.verify(&credentials.password, stored).await {
-            Ok(verified) => verified,
-            Err(refused) => {
-                self.note_failure(context, attempt, known.as_ref(), &refused.detail).await;
-                return Err(refused);
-            }
-        };
+        let verified = self.passwords.verify(&credentials.password, stored).await?;
         let Some(mut person) = person.filter(|person| verified.is_right && person.disabled_at.is_none()) else {
-            let refused = Error::new(Code::InvalidCredentials, Code::InvalidCredentials.meaning());
-            self.note_failure(context, attempt, known.as_ref(), "wrong e-mail address or password").await;
-            return Err(refused);
+            return Err(Error::new(Code::InvalidCredentials, Code::InvalidCredentials.meaning()));
         };
         self.forget_tries(&subjects).await?;
         if verified.is_outdated {
@@ -86,10 +104,9 @@ impl Sessions {
         }
         let context = as_person(context, &person);
         let factors = self.factors(person.id).await?;
-        let mut change = Change::begin(&self.ground, &context).await?;
-        self.hold(&mut change, &person).await?;
+        let mut change = self.begin_as(&context, &person).await?;
         if factors.is_any() && device.is_none() {
-            return self.await_factor(change, client, &person, &factors).await;
+            return self.await_factor(change, client, &person, &factors, Asked::default()).await;
         }
         let shown = Shown::now(change.now(), true, None);
         let issued = self.open_session(&mut change, person.id, client, shown).await?;
@@ -103,11 +120,13 @@ impl Sessions {
         client: &Client,
         person: &PersonRow,
         factors: &Factors,
+        asked: Asked,
     ) -> Result<SignedIn> {
         let token = vault::new_token(PENDING_PREFIX);
         let expires_at = change.now().plus_seconds(PENDING_SECONDS);
         let insert = sql(statements::INSERT_PENDING).bind(vault::digest(&token)).bind(person.id).bind(client.mark());
-        insert.bind(expires_at).execute(change.tx()).await?;
+        let insert = insert.bind(expires_at).bind(asked.methods).bind(asked.class);
+        insert.bind(asked.at).execute(change.tx()).await?;
         change.commit(Event::new(EventType::Security, "second_factor_awaited", "user", person.id)).await?;
         let methods = factors.methods(self.relying_party.is_some());
         Ok(SignedIn::Pending { login_token: Secret::new(token), methods })
@@ -130,43 +149,51 @@ impl Sessions {
         proof: &Proof,
         trust: bool,
     ) -> Result<(IssuedTokens, Option<Secret<String>>)> {
-        let digest = vault::digest(login_token);
-        let attempt = sql(statements::TRY_PENDING).bind(digest.clone()).bind(client.mark()).bind(self.ground.now());
-        let mut tx = self.ground.db.begin().await?;
-        let person: Option<(Id<id::User>,)> = attempt.bind(PENDING_TRIES).optional(&mut tx).await?;
-        tx.commit().await?;
-        let Some((person,)) = person else {
-            return Err(Error::new(Code::InvalidToken, Code::InvalidToken.meaning()));
-        };
-        let person = self.person(person).await?;
-        let context = as_person(context, &person);
         let attempt = Attempt { method: proof.method(), vouched_account: None };
-        if let Err(refused) = self.count_code(&person.id.to_string()).await {
-            self.note_failure(&context, attempt, Some(&person), &refused.detail).await;
-            return Err(refused);
-        }
-        let proven = self.prove(&context, &person, proof, &Ceremony::SecondFactor(login_token)).await;
-        let (mut change, told) = match proven {
-            Ok(proven) => proven,
-            Err(refused) => {
-                self.note_failure(&context, attempt, Some(&person), &refused.detail).await;
-                return Err(refused);
-            }
+        let digest = vault::digest(login_token);
+        let count = sql(statements::TRY_PENDING).bind(digest).bind(client.mark()).bind(self.ground.now());
+        let mut tx = self.ground.db.begin().await?;
+        let waiting: Option<PendingRow> = count.bind(PENDING_TRIES).optional(&mut tx).await?;
+        tx.commit().await?;
+        let Some(waiting) = waiting else {
+            self.note_failure(context, attempt, None, Code::InvalidToken.meaning()).await;
+            return Err(Error::new(Code::InvalidToken, Code::InvalidToken.meaning()));
         };
+        let person = self.person(waiting.person_id).await?;
+        let context = as_person(context, &person);
+        let signed_in = self.try_factor(&context, client, (&person, waiting), (login_token, proof), trust).await;
+        if let Err(refused) = &signed_in {
+            self.note_failure(&context, attempt, Some(&person), &refused.detail).await;
+        }
+        signed_in
+    }
+
+    async fn try_factor(
+        &self,
+        context: &Context,
+        client: &Client,
+        (person, waiting): (&PersonRow, PendingRow),
+        (login_token, proof): (&str, &Proof),
+        trust: bool,
+    ) -> Result<(IssuedTokens, Option<Secret<String>>)> {
+        self.count_code(&person.id.to_string()).await?;
+        let ceremony = Ceremony::SecondFactor(login_token);
+        let (mut change, told) = self.prove(context, person, proof, &ceremony).await?;
         // Two right codes at the same time: only one finds the sign-in still waiting. A new password ends the waiting.
-        if sql(statements::END_PENDING).bind(digest).execute(change.tx()).await? == 0 {
+        let end = sql(statements::END_PENDING).bind(vault::digest(login_token));
+        if end.execute(change.tx()).await? == 0 {
             return Err(Error::new(Code::InvalidToken, Code::InvalidToken.meaning()));
         }
-        self.hold(&mut change, &person).await?;
         let now = change.now();
-        let shown = Shown::now(now, true, Some(proof.method()));
+        let asked = Asked { methods: waiting.vouched_methods, class: waiting.vouched_class, at: waiting.vouched_at };
+        let shown = Shown::now(now, true, Some(proof.method())).to(asked);
         let issued = self.open_session(&mut change, person.id, client, shown).await?;
         let device = trust.then(|| vault::new_token(DEVICE_PREFIX));
         if let Some(device) = &device {
             let insert = sql(statements::INSERT_DEVICE).bind(vault::digest(device)).bind(person.id);
             insert.bind(now.plus_days(DEVICE_DAYS)).execute(change.tx()).await?;
         }
-        change.commit(signed_in(&issued, &person, told)).await?;
+        change.commit(signed_in(&issued, person, told)).await?;
         self.outbox.wake();
         self.forget_codes(&person.id.to_string()).await?;
         Ok((issued, device.map(Secret::new)))

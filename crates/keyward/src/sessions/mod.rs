@@ -9,11 +9,14 @@ mod backup_codes;
 mod csrf;
 mod current;
 mod factors;
+mod hold;
+mod identities;
 mod login;
 mod outbox;
 pub mod passkeys;
 mod password;
 mod refresh;
+mod shown;
 mod sql;
 mod sweep;
 pub mod tokens;
@@ -29,6 +32,7 @@ use keyward_core::secret::Secret;
 use keyward_core::time::Timestamp;
 
 use crate::accounts::passwords::Passwords;
+use crate::accounts::people;
 use crate::audit::{Audit, Event, EventType};
 use crate::change::Change;
 use crate::config::PeopleSettings;
@@ -42,6 +46,8 @@ use crate::metrics::Metrics;
 use current::Memory;
 use outbox::Outbox;
 use passkeys::RelyingParty;
+pub(crate) use shown::Asked;
+use shown::Shown;
 use sql as statements;
 use tokens::Tokens;
 use vault::Vault;
@@ -50,6 +56,7 @@ pub(crate) use vault::new_token;
 pub use csrf::CSRF_SECONDS;
 pub use current::Present;
 pub use factors::Proof;
+pub use identities::IdentityRow;
 pub use login::{Credentials, PENDING_SECONDS, SignedIn};
 pub use totp::Enrolment;
 
@@ -74,6 +81,9 @@ row! {
         pub factor_at: Option<Timestamp>,
         /// Which second factor was shown last.
         pub factor: Option<String>,
+        /// How an identity provider has asked, where one vouches (`Asked`).
+        pub vouched_methods: Option<String>,
+        pub vouched_class: Option<String>,
         pub generation: i64,
         pub refreshed_at: Timestamp,
         pub confirmed: bool,
@@ -107,6 +117,8 @@ pub struct Sessions {
     ground: Ground,
     audit: Audit,
     settings: PeopleSettings,
+    /// Who vouches for people; empty where nobody does.
+    provider: String,
     /// Before links in mails; a request never says what stands there.
     public_url: String,
     vault: Vault,
@@ -127,11 +139,13 @@ pub(crate) struct Parts {
     pub mailer: Mailer,
     pub metrics: Arc<Metrics>,
     pub public_url: String,
+    /// `oidc.issuer`.
+    pub provider: String,
 }
 
 impl Sessions {
     pub(crate) async fn open(ground: Ground, settings: PeopleSettings, parts: Parts) -> Result<Self> {
-        let Parts { audit, peppers, passwords, mailer, metrics, public_url } = parts;
+        let Parts { audit, peppers, passwords, mailer, metrics, public_url, provider } = parts;
         let vault = Vault::new(peppers);
         let tokens = Tokens::open(ground.clone(), vault.clone(), &settings, &public_url).await?;
         Ok(Self {
@@ -140,6 +154,7 @@ impl Sessions {
             outbox: Outbox::new(ground.clone(), vault.clone(), mailer),
             ground,
             settings,
+            provider,
             relying_party: passkeys::relying_party(&public_url),
             public_url,
             vault,
@@ -253,21 +268,13 @@ impl Sessions {
         let insert = insert.bind(client.ip.clone()).bind(client.user_agent.clone()).bind(now);
         let insert = insert.bind(shown.until.unwrap_or_else(|| now.plus_seconds(self.session_seconds())));
         let insert = insert.bind(shown.authenticated_at).bind(shown.password_at);
-        insert.bind(shown.factor_at).bind(shown.factor).bind(false).execute(change.tx()).await?;
+        let insert = insert.bind(shown.factor_at).bind(shown.factor).bind(false);
+        let insert = insert.bind(shown.asked.methods).bind(shown.asked.class);
+        insert.execute(change.tx()).await?;
         let refresh = vault::new_token(refresh::PREFIX);
         insert_refresh(change.tx(), &refresh, session, 1).await?;
         let row: SessionRow = sql(statements::FIND_SESSION).bind(session).one(change.tx()).await?;
         self.issue(&row, refresh, now)
-    }
-
-    /// Holds the person until the change ends; refuses when the password that was shown is no longer theirs, or the
-    /// account was closed meanwhile.
-    async fn hold(&self, change: &mut Change<'_>, person: &PersonRow) -> Result<()> {
-        let hold = sql(statements::HOLD_PERSON).bind(person.id).bind(person.password_hash.clone());
-        match hold.execute(change.tx()).await? {
-            0 => Err(Error::new(Code::InvalidCredentials, Code::InvalidCredentials.meaning())),
-            _ => Ok(()),
-        }
     }
 
     /// The tokens of a session's present generation, as old as its last refresh.
@@ -286,6 +293,7 @@ impl Sessions {
             exp: expires_at,
             auth_time: row.authenticated_at.as_seconds(),
             amr: row.methods(),
+            acr: row.vouched_class.clone(),
         };
         let left = (row.expires_at.as_seconds() - now.as_seconds()).max(0);
         Ok(IssuedTokens {
@@ -295,49 +303,6 @@ impl Sessions {
             refresh: Secret::new(refresh),
             refresh_seconds: self.idle_seconds().min(left),
         })
-    }
-}
-
-impl SessionRow {
-    /// What was shown within the session, as RFC 8176 calls it. A passkey proves possession of a key, and its authenticator has
-    /// verified the person: two factors in one.
-    fn methods(&self) -> Vec<String> {
-        let password = self.password_at.map_or(&[][..], |_| &["pwd"]);
-        let factor: &[&str] = match (self.factor_at, self.factor.as_deref()) {
-            (None, _) => &[],
-            (Some(_), Some("passkey")) => &["pop", "mfa"],
-            (Some(_), _) => &["otp"],
-        };
-        [password, factor].concat().into_iter().map(str::to_owned).collect()
-    }
-}
-
-/// What somebody has shown when a session opens, and until when it may last; a sign-in's may last as long as any.
-struct Shown {
-    authenticated_at: Timestamp,
-    password_at: Option<Timestamp>,
-    factor_at: Option<Timestamp>,
-    /// Its name, as `Proof::method` has it.
-    factor: Option<String>,
-    until: Option<Timestamp>,
-}
-
-impl Shown {
-    /// To sign in.
-    fn now(now: Timestamp, password: bool, factor: Option<&str>) -> Self {
-        let (password_at, factor_at) = (password.then_some(now), factor.map(|_| now));
-        Self { authenticated_at: now, password_at, factor_at, factor: factor.map(str::to_owned), until: None }
-    }
-
-    /// Beside what was shown in the session that this one continues; what was not shown anew stays as it was.
-    fn beside(before: SessionRow, now: Timestamp, password: bool, factor: Option<&str>) -> Self {
-        Self {
-            authenticated_at: if password { now } else { before.authenticated_at },
-            password_at: if password { Some(now) } else { before.password_at },
-            factor_at: factor.map(|_| now).or(before.factor_at),
-            factor: factor.map(str::to_owned).or(before.factor),
-            until: Some(before.expires_at),
-        }
     }
 }
 
@@ -370,6 +335,7 @@ pub(crate) async fn end_all_within(
     kept: Option<Id<id::Session>>,
     why: &str,
 ) -> Result<u64> {
+    people::hold(change, person).await?;
     let now = change.now();
     let end = sql(statements::END_SESSIONS).bind(person).bind(now).bind(why).bind(kept);
     let ended = end.execute(change.tx()).await?;

@@ -20,10 +20,12 @@ pub const FORGET_FAILURES: &str = "DELETE FROM login_failure WHERE subject = $1"
 pub const SWEEP_FAILURES: &str = "DELETE FROM login_failure WHERE last_at < $1 AND failures < $2";
 
 pub const INSERT_PENDING: &str =
-    "INSERT INTO pending_login (digest, person_id, client, tries, expires_at) VALUES ($1, $2, $3, 0, $4)";
+    "INSERT INTO pending_login (digest, person_id, client, tries, expires_at, vouched_methods, vouched_class, vouched_at)
+    VALUES ($1, $2, $3, 0, $4, $5, $6, $7)";
 /// Counts the try in the same step.
 pub const TRY_PENDING: &str = "UPDATE pending_login SET tries = tries + 1
-    WHERE digest = $1 AND client = $2 AND expires_at > $3 AND tries < $4 RETURNING person_id AS value";
+    WHERE digest = $1 AND client = $2 AND expires_at > $3 AND tries < $4
+    RETURNING person_id, vouched_methods, vouched_class, vouched_at";
 pub const END_PENDING_OF: &str = "DELETE FROM pending_login WHERE person_id = $1";
 /// Without counting a try.
 pub const FIND_PENDING: &str = "SELECT person_id AS value FROM pending_login
@@ -33,8 +35,9 @@ pub const SWEEP_PENDING: &str = "DELETE FROM pending_login WHERE expires_at < $1
 
 pub const INSERT_SESSION: &str =
     "INSERT INTO session (id, person_id, browser, ip_address, user_agent, created_at, last_seen_at,
-      expires_at, authenticated_at, password_at, factor_at, factor, generation, refreshed_at, confirmed)
-    VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9, $10, $11, 1, $6, $12)";
+      expires_at, authenticated_at, password_at, factor_at, factor, generation, refreshed_at, confirmed,
+      vouched_methods, vouched_class)
+    VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9, $10, $11, 1, $6, $12, $13, $14)";
 pub const INSERT_REFRESH: &str = "INSERT INTO refresh_token (digest, session_id, generation) VALUES ($1, $2, $3)";
 pub const FIND_REFRESH: &str = "SELECT session_id, generation FROM refresh_token WHERE digest = $1";
 pub const DIGEST_OF_GENERATION: &str =
@@ -53,6 +56,8 @@ pub const NOTE_SHOWN: &str = "UPDATE session SET authenticated_at = COALESCE($2,
 pub const END_SESSION: &str = "UPDATE session SET ended_at = $2, end_reason = $3 WHERE id = $1 AND ended_at IS NULL";
 pub const END_SESSIONS: &str = "UPDATE session SET ended_at = $2, end_reason = $3
     WHERE person_id = $1 AND ended_at IS NULL AND ($4 IS NULL OR id <> $4)";
+pub const END_VOUCHED: &str = "UPDATE session SET ended_at = $2, end_reason = $3
+    WHERE person_id = $1 AND ended_at IS NULL AND vouched_methods IS NOT NULL AND ($4 IS NULL OR id <> $4)";
 pub const LIST_SESSIONS: &str = "SELECT * FROM session WHERE person_id = $1 AND ended_at IS NULL AND expires_at > $2
     AND refreshed_at > $3 ORDER BY created_at DESC, id DESC LIMIT 200";
 pub const SWEEP_SESSIONS: &str = "DELETE FROM session WHERE expires_at < $1 OR ended_at < $1";
@@ -66,6 +71,14 @@ pub const FACTORS: &str = "SELECT
       EXISTS (SELECT 1 FROM totp WHERE person_id = $1 AND confirmed_at IS NOT NULL) AS totp,
       EXISTS (SELECT 1 FROM passkey WHERE person_id = $1) AS passkey,
       EXISTS (SELECT 1 FROM backup_code WHERE person_id = $1 AND used_at IS NULL) AS backup_code";
+pub const IDENTITIES: &str = "SELECT issuer, subject, created_at, last_used_at FROM person_identity
+    WHERE person_id = $1 ORDER BY created_at DESC, issuer";
+pub const FIND_IDENTITY: &str =
+    "SELECT issuer, subject, created_at, last_used_at FROM person_identity WHERE person_id = $1 AND issuer = $2";
+pub const DELETE_IDENTITY: &str = "DELETE FROM person_identity WHERE person_id = $1 AND issuer = $2";
+pub const OTHER_WAYS: &str = "SELECT p.password_hash IS NOT NULL AS password,
+      EXISTS (SELECT 1 FROM passkey k WHERE k.person_id = p.id) AS passkey
+    FROM person p WHERE p.id = $1";
 pub const DELETE_PASSKEYS: &str = "DELETE FROM passkey WHERE person_id = $1";
 
 pub const PUT_TOTP: &str =

@@ -53,6 +53,9 @@ pub struct Claims {
     pub exp: i64,
     pub auth_time: i64,
     pub amr: Vec<String>,
+    /// The class that an identity provider names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acr: Option<String>,
 }
 
 /// One key in memory.

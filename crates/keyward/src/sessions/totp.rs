@@ -8,7 +8,8 @@ use qrcode::QrCode;
 use qrcode::render::svg;
 use totp_rs::{Algorithm, Builder, Totp};
 
-use super::factors::{note_shown, stale, wrong_code};
+use super::factors::{stale, wrong_code};
+use super::shown::note_shown;
 use super::sql as statements;
 use super::{Present, Sessions};
 use crate::announce::Subject;
@@ -43,7 +44,7 @@ impl Sessions {
         }
         let mut secret = [0; SECRET_BYTES];
         getrandom::fill(&mut secret).expect("the operating system gives randomness");
-        let mut change = Change::begin(&self.ground, context).await?;
+        let mut change = self.begin_for(context, present.person).await?;
         let sealed = self.vault.seal(&purpose(present.person), &secret);
         let put = sql(statements::PUT_TOTP).bind(present.person).bind(sealed).bind(change.now());
         if put.execute(change.tx()).await? == 0 {
@@ -68,7 +69,7 @@ impl Sessions {
 
     async fn try_confirming(&self, context: &Context, present: &Present, code: &str) -> Result<Vec<String>> {
         self.count_code(&present.person.to_string()).await?;
-        let mut change = Change::begin(&self.ground, context).await?;
+        let mut change = self.begin_for(context, present.person).await?;
         let row: Option<TotpRow> = sql(statements::FIND_TOTP).bind(present.person).optional(change.tx()).await?;
         let row = row.filter(|row| row.confirmed_at.is_none());
         let row = row.ok_or_else(|| Error::new(Code::Conflict, "There is no enrolment to confirm."))?;

@@ -6,10 +6,11 @@ use keyward_core::problem::Code;
 use serde_json::json;
 
 use super::login::Attempt;
-use super::{Client, Sessions, Shown, SignedIn, as_person};
+use super::shown::{Asked, Shown};
+use super::{Client, IdentityRow, Sessions, SignedIn, as_person, sql as statements};
 use crate::audit::{Event, EventType};
-use crate::change::Change;
 use crate::context::Context;
+use crate::db::sql;
 use crate::error::{Error, Result};
 
 /// As events and sessions name it.
@@ -21,6 +22,7 @@ pub(crate) struct Vouched<'a> {
     pub issuer: &'a str,
     /// It has asked for a second factor, and that counts.
     pub has_factor: bool,
+    pub asked: Asked,
     /// The token of a device that the account's owner trusts.
     pub device: Option<&'a str>,
 }
@@ -48,15 +50,19 @@ impl Sessions {
         };
         let factors = self.factors(person.id).await?;
         let context = as_person(context, &person);
-        let mut change = Change::begin(&self.ground, &context).await?;
-        self.hold(&mut change, &person).await.map_err(|refused| match refused.code {
+        let mut change = self.begin_as(&context, &person).await.map_err(|refused| match refused.code {
             Code::InvalidCredentials => Error::new(Code::ProviderRefused, "the account was changed meanwhile"),
             _ => refused,
         })?;
-        if factors.is_any() && !is_trusted && !vouched.has_factor {
-            return self.await_factor(change, client, &person, &factors).await;
+        // Unlinked since the provider's word was taken.
+        let linked = sql(statements::FIND_IDENTITY).bind(person.id).bind(vouched.issuer);
+        if linked.optional::<IdentityRow>(change.tx()).await?.is_none() {
+            return Err(Error::new(Code::ProviderRefused, "the account was unlinked meanwhile"));
         }
-        let shown = Shown::now(change.now(), true, vouched.has_factor.then_some(METHOD));
+        if factors.is_any() && !is_trusted && !vouched.has_factor {
+            return self.await_factor(change, client, &person, &factors, vouched.asked.clone()).await;
+        }
+        let shown = Shown::now(change.now(), true, vouched.has_factor.then_some(METHOD)).to(vouched.asked.clone());
         let issued = self.open_session(&mut change, person.id, client, shown).await?;
         let event = Event::new(EventType::Security, "login", "session", issued.session).named(&person.email);
         change.commit(event.details(json!({ "method": METHOD, "issuer": vouched.issuer }))).await?;

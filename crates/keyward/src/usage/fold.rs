@@ -18,14 +18,15 @@ use crate::error::Result;
 
 /// Entries that are added at once.
 const FEW: usize = 500;
-/// Entries that are added in one transaction when there are many: so few that nobody notices the processor's absence.
-const PART: usize = 50;
+/// Entries that are added in one transaction when there are many: enough that the commit is not the most of it, few enough
+/// that other writers do not wait long.
+const PART: usize = 150;
 /// How long many counts wait for more.
 const PATIENCE_SECONDS: i64 = 60;
 /// Batches of which one transaction makes parts.
 const MAX_BATCHES: i64 = 128;
-/// After each part, the fold rests for so many times the time that it took.
-const REST: u32 = 9;
+/// After each part, the fold rests for so many times the time that it took: one part in twenty of the processor.
+const REST: u32 = 19;
 
 /// Where a count is added: organization, level, time, key, secret, outcome, route.
 type Place<'a> = (Uuid, &'static str, Timestamp, Uuid, Uuid, &'static str, &'a str);

@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as MapEntry;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -215,13 +216,15 @@ impl Meter {
     #[cold]
     fn begin(&self, mark: Mark, group: Group, entry: Entry) {
         let mut stripe = self.stripe().lock().expect("no one panics while counting");
-        if let Some((_, counted)) = stripe.get_mut(&mark) {
-            counted.calls += 1;
-        } else if self.count.fetch_add(1, Ordering::Relaxed) < MAX_COUNTS {
-            stripe.insert(mark, (group, entry));
-        } else {
-            self.count.fetch_sub(1, Ordering::Relaxed);
-            self.metrics.unmetered.inc();
+        match stripe.entry(mark) {
+            MapEntry::Occupied(mut counted) => counted.get_mut().1.calls += 1,
+            MapEntry::Vacant(place) if self.count.fetch_add(1, Ordering::Relaxed) < MAX_COUNTS => {
+                place.insert((group, entry));
+            }
+            MapEntry::Vacant(_) => {
+                self.count.fetch_sub(1, Ordering::Relaxed);
+                self.metrics.unmetered.inc();
+            }
         }
     }
 

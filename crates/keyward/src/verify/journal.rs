@@ -26,7 +26,7 @@ use crate::error::Result;
 const MAX_REFUSALS: usize = 500;
 /// Uses written in one statement, and in one flush. Of more, the next flush goes on: neighbours in the table are written
 /// together, and neither the processor nor the database is taken from others for long.
-const BATCH: usize = 50;
+const BATCH: usize = 200;
 const MAX_WRITTEN: usize = 4_000;
 /// After each statement, a flush on the timer rests for so many times the time that it took.
 const REST: u32 = 4;

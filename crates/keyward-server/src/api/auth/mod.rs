@@ -1,6 +1,7 @@
 //! Signing in over HTTP: what programs get as JSON, and browsers as cookies.
 
 mod factors;
+pub mod identities;
 mod login;
 mod oidc;
 mod passkeys;
@@ -27,7 +28,8 @@ use crate::app::SharedApp;
 use crate::problem::Problem;
 
 pub fn routes() -> Vec<Route> {
-    let signing_in = [login::routes(), oidc::routes(), tokens::routes(), sessions::routes()].concat();
+    let signing_in =
+        [login::routes(), oidc::routes(), tokens::routes(), sessions::routes(), identities::routes()].concat();
     [signing_in, factors::routes(), passkeys::routes(), passwords::routes()].concat()
 }
 

@@ -26,7 +26,7 @@ pub fn routes() -> Vec<Route> {
     let keys = "The public keys that verify access tokens (RFC 7517)";
     vec![
         post("/v1/auth/refresh", Open(SIGNS_IN), "New tokens for a refresh token", refresh)
-            .takes::<RefreshBody>()
+            .may_take::<RefreshBody>()
             .answers::<TokensView>(200),
         post("/v1/auth/revoke", Open(SIGNS_IN), "End the session of a token (RFC 7009)", revoke).takes::<RevokeBody>(),
         get("/v1/auth/token-info", Person, "What the presented access token stands for", info)

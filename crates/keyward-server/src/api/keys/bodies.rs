@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::api::json::present;
+use crate::api::json::{given, or_empty, present};
 use crate::problem::Problem;
 
 /// What makes a key.
@@ -88,24 +88,33 @@ impl NewKeyBody {
     }
 }
 
-/// What changes about a key; what is left out stays, null clears.
+/// What changes about a key; what is left out stays, null clears, and a name cannot be cleared.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KeyPatch {
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "String")]
     name: Option<String>,
+    #[serde(default, deserialize_with = "or_empty")]
     scopes: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "or_empty")]
     permissions: Option<Vec<String>>,
     expires_in_days: Option<i64>,
     #[serde(default, deserialize_with = "present")]
     #[schemars(with = "Option<String>")]
     expires_at: Option<Option<Timestamp>>,
+    #[serde(default, deserialize_with = "or_empty")]
     allowed_ips: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "or_empty")]
     denied_ips: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "or_empty")]
     allowed_routes: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "or_empty")]
     allowed_countries: Option<Vec<String>>,
     #[serde(default, deserialize_with = "present")]
     #[schemars(with = "Option<Value>")]
     active_hours: Option<Option<HoursText>>,
+    #[serde(default, deserialize_with = "or_empty")]
     #[schemars(with = "Option<Vec<Value>>")]
     limits: Option<Vec<LimitRule>>,
     #[serde(default, deserialize_with = "present")]
@@ -114,7 +123,9 @@ pub(super) struct KeyPatch {
     #[serde(default, deserialize_with = "present")]
     #[schemars(with = "Option<String>")]
     external_id: Option<Option<String>>,
-    metadata: Option<Value>,
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Option<Value>")]
+    metadata: Option<Option<Value>>,
 }
 
 impl KeyPatch {
@@ -132,7 +143,7 @@ impl KeyPatch {
         set(&mut terms.scopes, self.scopes);
         set(&mut terms.permissions, self.permissions);
         set(&mut terms.external_id, self.external_id);
-        set(&mut terms.metadata, self.metadata);
+        set(&mut terms.metadata, self.metadata.map(|metadata| metadata.unwrap_or_else(|| json!({}))));
         let rules = &mut terms.rules;
         set(&mut rules.allowed_ips, self.allowed_ips);
         set(&mut rules.denied_ips, self.denied_ips);
@@ -153,7 +164,8 @@ pub(super) struct RotateBody {
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RevokeBody {
+pub(super) struct ReasonBody {
+    /// Shown with the key and kept in the book.
     pub reason: Option<String>,
 }
 

@@ -4,6 +4,7 @@ use keyward::keys::{ApiKey, ImportOutcome, IssuedKey, KeyCounts, KeyHealth, KeyS
 use keyward_core::hours::HoursText;
 use keyward_core::id::{self, Id};
 use keyward_core::limit::{LimitRule, QuotaRule};
+use keyward_core::record::{KeyStatus, SecretStatus};
 use keyward_core::time::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -81,7 +82,7 @@ impl From<ApiKey> for KeyView {
             status: key.status.as_str(),
             last_used_at: last_use.as_ref().map(|(at, _)| *at),
             last_used_ip: last_use.and_then(|(_, ip)| ip),
-            secrets: key.secrets.into_iter().map(SecretView::from).collect(),
+            secrets: key.secrets.into_iter().map(|secret| SecretView::of(secret, key.status)).collect(),
             id: key.id,
             name: key.name,
             organization_id: key.organization_id,
@@ -108,9 +109,15 @@ impl From<ApiKey> for KeyView {
     }
 }
 
-impl From<KeySecret> for SecretView {
-    fn from(secret: KeySecret) -> Self {
+impl SecretView {
+    /// With its key's end a secret has ended too.
+    fn of(secret: KeySecret, key: KeyStatus) -> Self {
         let KeySecret { id, status, hint, created_at, expires_at, last_used_at, last_used_ip, replaces } = secret;
+        let status = match (status, key) {
+            (SecretStatus::Active, KeyStatus::Revoked) => SecretStatus::Revoked,
+            (SecretStatus::Active, KeyStatus::Expired) => SecretStatus::Expired,
+            (own, _) => own,
+        };
         Self { id, status: status.as_str(), hint, created_at, expires_at, last_used_at, last_used_ip, replaces }
     }
 }

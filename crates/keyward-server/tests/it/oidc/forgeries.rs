@@ -20,6 +20,25 @@ async fn started() -> (Node, Arc<Forger>) {
     (node, forger)
 }
 
+/// The same on either database, with the key that the forger signs by.
+pub async fn started_with(backend: Backend) -> (Node, Arc<Forger>, Key) {
+    let (forger, key) = (Forger::start().await, Key::ed());
+    forger.say(|said| said.keys = vec![key.jwk("one")]);
+    let node = Node::start_with(backend, by(&forger.issuer, &[], true)).await;
+    (node, forger, key)
+}
+
+/// Sends the browser to the forger, who lets Ann in and says this about it; answers the way back.
+pub async fn vouched(node: &Node, forger: &Forger, key: &Key, browser: &mut Browser, about: &Value) -> String {
+    let location = browser.depart(node, "/").await;
+    let mut claims = claims(node, forger, &location);
+    for (name, value) in about.as_object().expect("claims") {
+        claims[name] = value.clone();
+    }
+    forger.say(|said| said.tokens = json!({ "id_token": key.token(&json!({ "alg": key.alg() }), &claims) }));
+    format!("/v1/auth/oidc/callback?code=x&state={}", parameter(&location, "state"))
+}
+
 fn parameter(location: &str, name: &str) -> String {
     let url = Url::parse(location).unwrap();
     url.query_pairs().find(|(known, _)| known == name).unwrap().1.into_owned()

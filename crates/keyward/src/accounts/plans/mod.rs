@@ -151,7 +151,7 @@ impl Plans {
         context.require_at_instance(Permission::PlansManage)?;
         let mut change = Change::begin(&self.ground, context).await?;
         let plan = find(change.tx(), id_or_name).await?.ok_or_else(Error::not_found)?;
-        if BUILT_IN.iter().any(|(name, ..)| *name == plan.name) {
+        if is_built_in(&plan.name) {
             return Err(Error::new(Code::Conflict, "A built-in plan cannot be deleted."));
         }
         let organizations: Vec<(Id<id::Organization>,)> =
@@ -164,6 +164,11 @@ impl Plans {
         change.commit(event.details(json!({ "before": plan.terms() }))).await?;
         Ok(())
     }
+}
+
+/// Others find these plans by name: a new organization `free`, set-up `enterprise`.
+fn is_built_in(name: &str) -> bool {
+    BUILT_IN.iter().any(|(built_in, ..)| *built_in == name)
 }
 
 /// A plan by its id or name.

@@ -8,7 +8,7 @@ use keyward_core::quota::Calendar;
 use keyward_core::time::Timestamp;
 use serde_json::json;
 
-use super::{Plan, PlanTerms, Plans, find, statements};
+use super::{Plan, PlanTerms, Plans, find, is_built_in, statements};
 use crate::announce::Subject;
 use crate::audit::{Event, EventType};
 use crate::change::Change;
@@ -105,6 +105,9 @@ impl Plans {
         let mut terms = before.terms();
         edit(&mut terms);
         terms.check()?;
+        if is_built_in(&before.name) && terms.name != before.name {
+            return Err(Error::field("/name", "cannot change: this plan is built in"));
+        }
         let now = change.now();
         let effect = effect.unwrap_or(Effect::now(now));
         let waiting: Option<(i64,)> = sql(statements::SCHEDULED_VERSION).bind(before.id).optional(change.tx()).await?;

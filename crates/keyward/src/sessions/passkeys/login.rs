@@ -5,7 +5,8 @@ use keyward_core::problem::Code;
 use webauthn_rs::prelude::{DiscoverableAuthentication, WebauthnError};
 
 use super::super::login::{Attempt, signed_in};
-use super::super::{Client, IssuedTokens, PersonRow, Sessions, Shown, as_person};
+use super::super::shown::Shown;
+use super::super::{Client, IssuedTokens, PersonRow, Sessions, as_person};
 use super::challenges::Ceremony;
 use super::{Assertion, Credential, refused, sql as statements};
 use crate::context::Context;
@@ -22,9 +23,7 @@ impl Sessions {
     ) -> Result<IssuedTokens> {
         let owner = self.owner_of(&assertion.credential).await?;
         let signed_in = self.try_passkey(context, client, owner.as_ref(), assertion).await;
-        if let Err(refused) = &signed_in
-            && matches!(refused.code, Code::InvalidPasskey | Code::RateLimited)
-        {
+        if let Err(refused) = &signed_in {
             let attempt = Attempt { method: "passkey", vouched_account: None };
             self.note_failure(context, attempt, owner.as_ref(), &refused.detail).await;
         }
@@ -48,8 +47,8 @@ impl Sessions {
         }
         self.count_code(&person.id.to_string()).await?;
         let context = as_person(context, person);
-        let (mut change, told) = self.prove_by_passkey(&context, person, &assertion.credential, asked).await?;
-        self.hold(&mut change, person).await.map_err(|refused| match refused.code {
+        let proven = self.prove_by_passkey(&context, person, &assertion.credential, asked).await;
+        let (mut change, told) = proven.map_err(|refused| match refused.code {
             Code::InvalidCredentials => unknown(),
             _ => refused,
         })?;

@@ -114,7 +114,7 @@ impl Sessions {
         if !present.is_fresh(self.ground.now()) {
             return Err(stale());
         }
-        let mut change = Change::begin(&self.ground, context).await?;
+        let mut change = self.begin_for(context, present.person).await?;
         let find = sql(statements::FIND).bind(passkey).bind(present.person);
         let row: Option<PasskeyRow> = find.optional(change.tx()).await?;
         let row = row.ok_or_else(Error::not_found)?;

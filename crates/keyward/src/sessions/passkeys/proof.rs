@@ -14,7 +14,7 @@ use crate::db::{Json, sql};
 use crate::error::Result;
 
 impl Sessions {
-    /// Begins the change in which the passkey's use is counted. The challenge was spent before.
+    /// Begins the change in which the passkey's use is counted, with the person held. The challenge was spent before.
     pub(in crate::sessions) async fn prove_by_passkey<'a>(
         &'a self,
         context: &'a Context,
@@ -23,7 +23,7 @@ impl Sessions {
         asked: DiscoverableAuthentication,
     ) -> Result<Proven<'a>> {
         let relying_party = self.relying_party()?;
-        let mut change = Change::begin(&self.ground, context).await?;
+        let mut change = self.begin_as(context, person).await?;
         let find = sql(statements::LOCK).bind(credential.get_credential_id().to_vec());
         let row: Option<CredentialRow> = find.optional(change.tx()).await?;
         let is_theirs = credential.get_user_unique_id().is_none_or(|handle| handle == person.id.uuid().as_bytes());

@@ -5,13 +5,13 @@ use keyward_core::problem::Code;
 use serde_json::{Value, json};
 use webauthn_rs::prelude::{Credential as Stored, Passkey, PasskeyRegistration};
 
-use super::super::factors::{note_shown, stale};
+use super::super::factors::stale;
+use super::super::shown::note_shown;
 use super::super::{Present, Sessions};
 use super::challenges::{Ceremony, internal};
 use super::{NewCredential, PasskeyRow, Question, check_name, refused, sql as statements};
 use crate::announce::Subject;
 use crate::audit::{Event, EventType};
-use crate::change::Change;
 use crate::context::Context;
 use crate::db::{Json, sql};
 use crate::error::{Error, Result};
@@ -77,7 +77,7 @@ impl Sessions {
     }
 
     async fn keep(&self, context: &Context, present: &Present, name: &str, passkey: Passkey) -> Result<PasskeyRow> {
-        let mut change = Change::begin(&self.ground, context).await?;
+        let mut change = self.begin_for(context, present.person).await?;
         let (id, now) = (self.ground.new_id::<id::Passkey>(), change.now());
         let insert = sql(statements::INSERT).bind(id).bind(present.person).bind(name);
         let insert = insert.bind(passkey.cred_id().to_vec()).bind(Json(&passkey));
