@@ -15,7 +15,7 @@ use crate::audit::Audit;
 use crate::config::{DatabaseSettings, MailSettings, RedisSettings, Settings};
 use crate::context::Context;
 use crate::db::{Applied, Db, DbError, Schema, sql};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ground::Ground;
 use crate::jobs::Jobs;
 use crate::keys::peppers::{self, Kept};
@@ -127,8 +127,7 @@ async fn look_into(db: &Db, settings: &Settings, clock: &Clock) -> Vec<Finding> 
     let version = match maintenance.version().await {
         Ok(version) => or_unknown("database", judge_version(db, &version).await),
         Err(error) => {
-            let reason = error.source().map_or(error.detail.clone(), ToString::to_string);
-            Finding::failure("database", reason, "See whether it is a Keyward database, and whole.")
+            Finding::failure("database", sentence(&error), "See whether it is a Keyward database, and whole.")
         }
     };
     let schema = or_unknown("schema", schema(db).await);
@@ -183,11 +182,10 @@ async fn pepper(db: &Db, settings: &Settings) -> Finding {
         Ok(Kept::Outside) => Finding::ok(check, "It is held outside of the database, and is the right one."),
         Ok(Kept::InDatabase) => Finding::ok(check, "It is kept in the database; keys.peppers would hold it apart."),
         Ok(Kept::Nowhere) => Finding::ok(check, "There is none yet; the first start makes one."),
-        Err(error) if error.source().is_some() => Finding::unknown(check, error.detail, "Mend the database first."),
+        Err(error) if error.source().is_some() => Finding::unknown(check, sentence(&error), "Mend the database first."),
         Err(error) => {
-            let faults = error.faults.iter().map(|fault| format!(" {} {}", fault.pointer, fault.detail));
-            let reason = format!("{}{}", error.detail, faults.collect::<String>());
-            Finding::failure(check, reason, "Set keys.peppers to what this installation was started with.")
+            let action = "Set keys.peppers to what this installation was started with.";
+            Finding::failure(check, sentence(&error), action)
         }
     }
 }
@@ -276,6 +274,14 @@ pub async fn redis(settings: &RedisSettings) -> Finding {
         Ok(Some(Ok(()))) => Finding::ok(check, "It answers."),
         Ok(Some(Err(error))) => Finding::failure(check, format!("It does not answer: {error}"), action),
         Err(_) => Finding::failure(check, "It does not answer in time.", action),
+    }
+}
+
+/// What went wrong, for whoever runs the installation.
+fn sentence(error: &Error) -> String {
+    match error.source().and_then(|source| source.downcast_ref::<DbError>()) {
+        Some(error) => told(error),
+        None => error.detail.clone(),
     }
 }
 

@@ -14,9 +14,9 @@ mod value;
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, PgConnection};
 
 pub use bulk::Bulk;
 pub(crate) use migrate::{Applied, Schema};
@@ -139,6 +139,9 @@ impl Db {
     pub async fn read_postgres(url: &str) -> Result<Self, DbError> {
         let options: PgConnectOptions = url.parse()?;
         let options = options.options([("default_transaction_read_only", "on")]).application_name("keyward checkup");
+        // A pool tries on until its time is over, and then does not say why.
+        let first = tokio::time::timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&options)).await;
+        first.map_err(|_| sqlx::Error::PoolTimedOut)??.close().await?;
         let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT);
         Ok(Self::Postgres(pool.connect_with(options.disable_statement_logging()).await?))
     }
