@@ -19,7 +19,7 @@ const PLATFORM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../keyward/src");
 /// PostgreSQL says so where a table or a schema of an extension is not there.
 const ABSENT: [&str; 2] = ["42P01", "3F000"];
 /// It says so last of all, when a statement is good and nothing but the bound value tells what a parameter is (`$2 IS NULL`).
-const UNTYPED: &str = "42P18";
+const UNTYPED: (&str, &str) = ("42P08", "could not determine data type of parameter");
 /// Statements that can only be read when it is known what their parameters are.
 const TYPED: [(&str, &[&str]); 2] = [
     ("audit::OWN_COUNTS", &["uuid", "text", "timestamptz", "timestamptz"]),
@@ -256,8 +256,9 @@ fn asked(is_postgres: bool) -> Vec<(String, String)> {
 /// Whether an error tells of nothing that is wrong: an extension is not installed, or a type is not known before the value.
 fn is_no_fault(name: &str, error: &sqlx::Error) -> bool {
     let listed = statements().iter().any(|statement| statement.name == name && statement.place == Place::Extensions);
-    let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
-    code == UNTYPED || listed && ABSENT.contains(&code.as_ref())
+    let Some(error) = error.as_database_error() else { return false };
+    let code = error.code().unwrap_or_default();
+    code == UNTYPED.0 && error.message().starts_with(UNTYPED.1) || listed && ABSENT.contains(&code.as_ref())
 }
 
 on_both! {

@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::db::{Applied, Db, DbError, Schema, sql};
 use crate::error::{Error, Result};
 use crate::ground::Ground;
-use crate::jobs::Jobs;
+use crate::jobs::{JobKind, Jobs};
 use crate::keys::peppers::{self, Kept};
 use crate::limits::shared;
 use crate::mail::Mailer;
@@ -222,14 +222,18 @@ async fn health(maintenance: &Maintenance) -> Vec<Finding> {
     let health = match maintenance.health(&Context::system("checkup")).await {
         Ok(health) => health,
         Err(error) => {
-            return vec![Finding::unknown("health", error.detail, "Ask again, or look into PostgreSQL's log.")];
+            return vec![Finding::unknown("health", sentence(&error), "Ask again, or look into PostgreSQL's log.")];
         }
     };
+    let kept_partitions = maintenance.jobs.last_success(JobKind::Partitions).await;
+    let has_kept_partitions = matches!(kept_partitions, Ok(Some(_)));
     let is_good = |status| status == maintenance::Status::Ok;
     let good = health.panels.iter().filter(|panel| is_good(panel.status)).count();
     let all = Finding::ok("health", format!("{good} of {} checks of the database are good.", health.panels.len()));
     let troubled = health.panels.iter().filter(|panel| !is_good(panel.status)).map(|panel| {
         let status = match panel.status {
+            // A first start has not made them yet; the events of a new month make their own.
+            maintenance::Status::Critical if panel.name == "partitions" && !has_kept_partitions => Status::Warning,
             maintenance::Status::Critical => Status::Failure,
             maintenance::Status::Warning => Status::Warning,
             maintenance::Status::Ok | maintenance::Status::Unknown => Status::Unknown,
