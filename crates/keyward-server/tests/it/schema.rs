@@ -15,6 +15,8 @@ const ONLY_SQLITE: [&str; 1] = ["audit_event key (sequence)"];
 const ONLY_POSTGRES: [&str; 2] =
     ["audit_event key (sequence, logged_at)", "audit_event index audit_event_by_time (logged_at)"];
 
+const NONE: [&str; 0] = [];
+
 const SQLITE: &str = r#"
     WITH tables AS (SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '\_sqlx%' ESCAPE '\' AND name NOT LIKE 'sqlite%')
     SELECT t.name || '.' || c.name || ' ' || c.type || CASE WHEN c."notnull" OR c.pk THEN ' not null' ELSE '' END
@@ -72,6 +74,6 @@ async fn both_databases_have_one_schema() {
     let is_of = |line: &str, table: &str| line.strip_prefix(table).is_some_and(|rest| rest.starts_with(['.', ' ']));
     on_postgres.retain(|line| !POSTGRES_TABLES.iter().any(|table| is_of(line, table)));
     assert!(on_sqlite.len() > 300, "{}", on_sqlite.len());
-    assert_eq!(beyond(&on_sqlite, &on_postgres, &ONLY_SQLITE), [String::new(); 0], "only on SQLite");
-    assert_eq!(beyond(&on_postgres, &on_sqlite, &ONLY_POSTGRES), [String::new(); 0], "only on PostgreSQL");
+    assert_eq!(beyond(&on_sqlite, &on_postgres, &ONLY_SQLITE), NONE, "only on SQLite");
+    assert_eq!(beyond(&on_postgres, &on_sqlite, &ONLY_POSTGRES), NONE, "only on PostgreSQL");
 }
