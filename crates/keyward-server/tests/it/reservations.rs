@@ -32,8 +32,8 @@ on_both! {
         assert_eq!((settled.status, settled.json["refunded"].clone()), (200, json!(18)));
         assert_eq!(left(&node, &key).await, (json!(88), json!(38)));
         // Settled is settled.
-        for end in ["commit", "release"] {
-            assert_eq!(node.post(&format!("{path}/{end}"), json!({ "cost": 1 })).await.status, 404);
+        for (end, body) in [("commit", json!({ "cost": 1 })), ("release", json!({}))] {
+            assert_eq!(node.post(&format!("{path}/{end}"), body).await.status, 404);
         }
         assert_eq!(left(&node, &key).await, (json!(88), json!(38)));
     }
