@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use keyward::Keyward;
+use keyward::config::Settings;
 use keyward_core::network::{AddressRules, parse_block};
 
 use crate::connections::Connections;
@@ -30,22 +31,40 @@ pub struct App {
 
 pub type SharedApp = Arc<App>;
 
-impl App {
-    pub fn new(keyward: Keyward) -> anyhow::Result<Self> {
-        let settings = &keyward.settings.server;
-        let proxies = settings.trusted_proxies.iter().map(|text| {
+/// What the server reads out of its settings at the start.
+pub struct Front {
+    trusted_proxies: AddressRules,
+    key_header: Option<http::HeaderName>,
+    partner_keys: PartnerKeys,
+}
+
+impl Front {
+    /// Says which setting does not hold.
+    pub fn read(settings: &Settings) -> anyhow::Result<Self> {
+        let proxies = settings.server.trusted_proxies.iter().map(|text| {
             parse_block(text).with_context(|| format!("server.trusted_proxies: {text:?} is not an address block"))
         });
-        let trusted_proxies = AddressRules { allowed: proxies.collect::<anyhow::Result<_>>()?, denied: Box::default() };
-        let key_header = match settings.key_header.as_str() {
+        let key_header = match settings.server.key_header.as_str() {
             "" => None,
             name => Some(name.parse().context("server.key_header is not a header name")?),
         };
         Ok(Self {
+            trusted_proxies: AddressRules { allowed: proxies.collect::<anyhow::Result<_>>()?, denied: Box::default() },
+            key_header,
+            partner_keys: PartnerKeys::read(&settings.leaks.partner_keys)?,
+        })
+    }
+}
+
+impl App {
+    pub fn new(keyward: Keyward) -> anyhow::Result<Self> {
+        let Front { trusted_proxies, key_header, partner_keys } = Front::read(&keyward.settings)?;
+        let settings = &keyward.settings.server;
+        Ok(Self {
             public_url: settings.public_url.trim_end_matches('/').to_owned(),
             key_header,
             key_query: Some(settings.key_query.clone()).filter(|name| !name.is_empty()),
-            partner_keys: PartnerKeys::read(&keyward.settings.leaks.partner_keys)?,
+            partner_keys,
             connections: Connections::default(),
             hsts: fixed_headers::hsts(settings.hsts_preload),
             trusted_proxies,

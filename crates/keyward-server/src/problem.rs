@@ -15,6 +15,18 @@ use crate::hot::limits::{self, QUOTA_EXCEEDED};
 #[derive(Debug, Clone)]
 pub struct Problem(pub Arc<Error>);
 
+/// What a problem says: of a call that failed, or of a key that a proxy is to turn away.
+pub struct Told<'a> {
+    /// It has a page of its own.
+    pub code: &'a str,
+    pub title: &'a str,
+    pub status: u16,
+    pub detail: &'a str,
+    pub faults: &'a [FieldFault],
+    /// The limits that were exceeded; the draft on RateLimit fields has a type of its own for them.
+    pub violated: Option<&'a [String]>,
+}
+
 #[derive(Serialize)]
 struct ProblemBody<'a> {
     r#type: String,
@@ -26,7 +38,20 @@ struct ProblemBody<'a> {
     #[serde(skip_serializing_if = "<[FieldFault]>::is_empty")]
     errors: &'a [FieldFault],
     #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
-    violated_policies: Option<[&'a str; 1]>,
+    violated_policies: Option<&'a [String]>,
+}
+
+impl Told<'_> {
+    /// The body of the answer.
+    pub fn body(&self, public_url: &str, request_id: &str) -> Vec<u8> {
+        let &Told { code, title, status, detail, faults: errors, violated: violated_policies } = self;
+        let r#type = match violated_policies {
+            Some(_) => QUOTA_EXCEEDED.to_owned(),
+            None => format!("{public_url}/errors/{code}"),
+        };
+        let body = ProblemBody { r#type, title, status, detail, code, request_id, errors, violated_policies };
+        serde_json::to_vec(&body).expect("a problem can be written as JSON")
+    }
 }
 
 impl From<Error> for Problem {
@@ -48,20 +73,10 @@ impl Problem {
     /// The body of the answer.
     pub fn body(&self, public_url: &str, request_id: &str) -> Vec<u8> {
         let Error { code, detail, faults, exceeded, .. } = &*self.0;
-        let body = ProblemBody {
-            r#type: match exceeded {
-                Some(_) => QUOTA_EXCEEDED.to_owned(),
-                None => format!("{public_url}/errors/{}", code.as_str()),
-            },
-            title: code.title(),
-            status: code.status(),
-            detail,
-            code: code.as_str(),
-            request_id,
-            errors: faults,
-            violated_policies: exceeded.as_ref().map(|exceeded| [exceeded.policy.as_str()]),
-        };
-        serde_json::to_vec(&body).expect("a problem can be written as JSON")
+        let violated = exceeded.as_ref().map(|exceeded| std::slice::from_ref(&exceeded.policy));
+        let (title, status) = (code.title(), code.status());
+        let told = Told { code: code.as_str(), title, status, detail, faults, violated };
+        told.body(public_url, request_id)
     }
 
     /// Headers that go with the code.

@@ -7,6 +7,7 @@ pub mod accounts;
 mod announce;
 pub mod audit;
 mod change;
+pub mod checkup;
 pub mod config;
 pub mod context;
 pub mod db;

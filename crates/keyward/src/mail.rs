@@ -38,6 +38,15 @@ impl Mailer {
         Ok(Self { from, smtp })
     }
 
+    /// Whether the server takes a connection, and the name and password with it; `None` where no server is set.
+    pub(crate) async fn greet(&self) -> Option<Result<(), String>> {
+        match self.smtp.as_ref()?.test_connection().await {
+            Ok(true) => Some(Ok(())),
+            Ok(false) => Some(Err("it ended the connection".to_owned())),
+            Err(error) => Some(Err(error.to_string())),
+        }
+    }
+
     /// Sends a text to one person, now; says why it was not taken.
     pub async fn send(&self, mail: &Mail) -> Result<(), String> {
         let Mail { to, subject, text } = mail;

@@ -11,8 +11,9 @@ use crate::accounts::people::People;
 use crate::accounts::plans::Plans;
 use crate::accounts::setup::Setup;
 use crate::audit::Audit;
+use crate::checkup;
 use crate::config::Settings;
-use crate::db::{Db, sql};
+use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::ground::Ground;
 use crate::idempotency::Idempotency;
@@ -185,8 +186,7 @@ impl Keyward {
 
     /// Whether the database answers.
     pub async fn is_ready(&self) -> bool {
-        let answer = sql("SELECT 1 AS value").one::<(i64,)>(&self.ground.db);
-        matches!(tokio::time::timeout(Duration::from_secs(2), answer).await, Ok(Ok(_)))
+        checkup::answers(&self.ground.db).await
     }
 
     /// Nodes that serve from this database, this one included.

@@ -15,7 +15,7 @@ pub const STEPS: &[&[&str]] = &[
     &["reservations", "sessions"],
     &["proofs", "oidc"],
     &["sinks"],
-    &["tasks"],
+    &["tasks", "checkup"],
     // The whole, as the root exports it.
     &["platform", "Keyward"],
 ];

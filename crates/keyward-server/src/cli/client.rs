@@ -1,5 +1,6 @@
 //! Calls a running server's API, and makes its problems readable.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use http::header::RETRY_AFTER;
 use http::{Method, StatusCode};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// The windows of the server's limits are a minute.
 const MAX_WAIT_SECONDS: u64 = 60;
@@ -47,6 +48,23 @@ impl Connection {
 }
 
 impl Client {
+    /// The server's address, without a slash at its end.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// What it is asked with.
+    pub fn service_key(&self) -> &str {
+        &self.service_key
+    }
+
+    /// Whether the server is on this machine.
+    pub fn is_loopback(&self) -> bool {
+        let Ok(url) = reqwest::Url::parse(&self.url) else { return false };
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+    }
+
     /// The answer's JSON; null when it has none.
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
         let (status, _, json) = self.send(method, path, body).await?;
@@ -102,6 +120,10 @@ impl Client {
         self.call(Method::POST, path, Some(body)).await
     }
 
+    pub async fn delete(&self, path: &str) -> Result<()> {
+        self.call(Method::DELETE, path, None).await.map(|_| ())
+    }
+
     /// Every item of a list, page by page, at most `most`.
     pub async fn list(&self, path: &str, query: &[(&str, String)], most: usize) -> Result<Vec<Value>> {
         let mut items = Vec::new();
@@ -120,6 +142,11 @@ impl Client {
             }
         }
     }
+}
+
+/// An object of the fields that were given.
+pub fn given<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
+    fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect::<Map<_, _>>().into()
 }
 
 /// Names and values as a URL has them.

@@ -1,9 +1,12 @@
 //! `keyward config`: what is set, where it came from, and whether it holds.
 
 use clap::Subcommand;
+use keyward::config::Settings;
 use serde_json::json;
 
+use super::serve::is_for_people;
 use super::{SettingFlags, output};
+use crate::app::Front;
 use crate::tls::Tls;
 
 #[derive(Subcommand)]
@@ -25,13 +28,20 @@ pub enum ConfigCommand {
     },
 }
 
+/// Whether the settings hold, as far as they tell by themselves; what they name is not looked at.
+pub fn check(settings: &Settings) -> anyhow::Result<()> {
+    is_for_people(settings, false)?;
+    Front::read(settings)?;
+    keyward::oidc::check(settings)?;
+    Ok(())
+}
+
 pub fn run(command: ConfigCommand, json: bool) -> anyhow::Result<()> {
     match command {
         ConfigCommand::Check { settings } => {
             let settings = settings.settings()?;
             Tls::read(&settings.server)?;
-            keyward::oidc::check(&settings)?;
-            Ok(())
+            check(&settings)
         }
         ConfigCommand::Show { settings, origin } => {
             let described = settings.layers()?.describe();

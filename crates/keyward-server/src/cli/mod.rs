@@ -1,11 +1,14 @@
 //! The command line: a file per noun. Every command takes `--json` and tells an example in its help.
 
 mod audit;
+mod bench;
 mod client;
 mod config;
 mod database;
+mod doctor;
 mod jobs;
 mod keys;
+mod keyspaces;
 mod members;
 mod organizations;
 mod output;
@@ -41,6 +44,8 @@ enum Command {
     Setup(setup::SetupArgs),
     /// Keys: create, list, rotate, revoke, import and more.
     Keys(keys::KeysArgs),
+    /// Keyspaces: how keys look and how long they live.
+    Keyspaces(keyspaces::KeyspacesArgs),
     /// Ask about a key: exit 0 valid, 3 refused, 1 could not judge.
     #[command(after_help = "Example: keyward verify kw_live_… --scope invoices:read --dry-run")]
     Verify(verify::VerifyArgs),
@@ -63,6 +68,14 @@ enum Command {
     Jobs(jobs::JobsArgs),
     /// The database: health, report, upkeep.
     Database(database::DatabaseArgs),
+    /// Look over an installation, whether it runs or not; nothing is changed. Exit 3 when something fails.
+    #[command(after_help = "Example: keyward doctor --data-dir ./keyward-data")]
+    Doctor(doctor::DoctorArgs),
+    /// Put a load on a running server, and tell how fast it answers.
+    #[command(
+        after_help = "Examples: keyward bench --organization org_…\n          keyward bench --keys-file keys.txt --seconds 30 --connections 32"
+    )]
+    Bench(bench::BenchArgs),
     /// Show or check the settings.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -127,6 +140,7 @@ async fn run(command: Command, json: bool) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(args).await?,
         Command::Setup(args) => setup::run(args, json).await?,
         Command::Keys(args) => keys::run(args, json).await?,
+        Command::Keyspaces(args) => keyspaces::run(args, json).await?,
         Command::Verify(args) => return verify::run(args, json).await,
         Command::Organizations(args) => organizations::run(args, json).await?,
         Command::Plans(args) => organizations::run_plans(args, json).await?,
@@ -142,6 +156,11 @@ async fn run(command: Command, json: bool) -> anyhow::Result<ExitCode> {
             let well = database::run(args, json).await?;
             return Ok(if well { ExitCode::SUCCESS } else { ExitCode::from(3) });
         }
+        Command::Doctor(args) => {
+            let is_well = doctor::run(args, json).await?;
+            return Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::from(3) });
+        }
+        Command::Bench(args) => bench::run(args, json).await?,
         Command::Config(command) => config::run(command, json)?,
         Command::Openapi => println!("{:#}", crate::api::openapi::document()),
     }

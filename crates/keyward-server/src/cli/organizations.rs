@@ -3,9 +3,9 @@
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use http::Method;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::client::{Client, Connection};
+use super::client::{Connection, given};
 use super::output;
 
 #[derive(Args)]
@@ -111,17 +111,6 @@ enum PlansCommand {
     Delete { id: String },
 }
 
-/// An object of the fields that were given.
-fn given<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
-    fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect::<Map<_, _>>().into()
-}
-
-async fn delete(client: &Client, path: &str, id: &str, json: bool) -> Result<()> {
-    client.call(Method::DELETE, path, None).await?;
-    output::object(&json!({ "deleted": id }), json);
-    Ok(())
-}
-
 pub async fn run(args: OrganizationsArgs, json: bool) -> Result<()> {
     let client = args.connection.client()?;
     let path = |id: &str| format!("/v1/organizations/{id}");
@@ -132,7 +121,8 @@ pub async fn run(args: OrganizationsArgs, json: bool) -> Result<()> {
             return Ok(());
         }
         OrganizationsCommand::Delete { id, cascade } => {
-            return delete(&client, &format!("{}?cascade={cascade}", path(&id)), &id, json).await;
+            client.delete(&format!("{}?cascade={cascade}", path(&id))).await?;
+            json!({ "deleted": id })
         }
         OrganizationsCommand::Show { id } => client.get(&path(&id)).await?,
         OrganizationsCommand::Create { name, email, slug, plan } => {
@@ -172,7 +162,10 @@ pub async fn run_plans(args: PlansArgs, json: bool) -> Result<()> {
             );
             return Ok(());
         }
-        PlansCommand::Delete { id } => return delete(&client, &path(&id), &id, json).await,
+        PlansCommand::Delete { id } => {
+            client.delete(&path(&id)).await?;
+            json!({ "deleted": id })
+        }
         PlansCommand::Show { id } => client.get(&path(&id)).await?,
         PlansCommand::Create { name, key_limit, requests_per_minute, quota_per_month } => {
             let body = json!({

@@ -26,15 +26,22 @@ pub struct ServeArgs {
     redis_url: Option<String>,
 }
 
+impl ServeArgs {
+    /// The settings that a node would run with.
+    pub fn settings(&self) -> anyhow::Result<Settings> {
+        let mut layers = self.settings.layers()?;
+        if let Some(listen) = &self.listen {
+            layers.flag("server.listen", listen.as_str());
+        }
+        if let Some(url) = &self.redis_url {
+            layers.flag("redis.url", url.as_str());
+        }
+        Ok(layers.resolve()?)
+    }
+}
+
 pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
-    let mut layers = args.settings.layers()?;
-    if let Some(listen) = &args.listen {
-        layers.flag("server.listen", listen.as_str());
-    }
-    if let Some(url) = &args.redis_url {
-        layers.flag("redis.url", url.as_str());
-    }
-    let settings = layers.resolve()?;
+    let settings = args.settings()?;
     start_log(&settings)?;
     let listeners = Listeners::bind(&settings.server).await?;
     let app = Arc::new(App::new(Keyward::open(settings, Clock::System).await?)?);
@@ -51,12 +58,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
 fn start_log(settings: &Settings) -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_env("KEYWARD_LOG").unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
     let terminal = std::io::stderr().is_terminal();
-    let people = match settings.server.log_format.as_str() {
-        "text" => true,
-        "json" => false,
-        "auto" => terminal,
-        other => anyhow::bail!("server.log_format is {other:?}; it must be auto, json or text"),
-    };
+    let people = is_for_people(settings, terminal)?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if people {
         log.with_target(false).with_ansi(terminal && std::env::var_os("NO_COLOR").is_none()).init();
@@ -64,6 +66,16 @@ fn start_log(settings: &Settings) -> anyhow::Result<()> {
         log.json().flatten_event(true).init();
     }
     Ok(())
+}
+
+/// Whether log lines are for people rather than for machines.
+pub fn is_for_people(settings: &Settings, terminal: bool) -> anyhow::Result<bool> {
+    Ok(match settings.server.log_format.as_str() {
+        "text" => true,
+        "json" => false,
+        "auto" => terminal,
+        other => anyhow::bail!("server.log_format is {other:?}; it must be auto, json or text"),
+    })
 }
 
 /// Says what a person does next: set up, or where to look. A closed standard output does not end the server.

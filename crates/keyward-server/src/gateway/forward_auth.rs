@@ -9,14 +9,13 @@ use keyward_core::problem::Code;
 use keyward_core::scope;
 use keyward_core::verdict::{self, Outcome, Reach, Verdict};
 use keyward_core::verify::Verify;
-use serde_json::json;
 
 use crate::api::caller::note_refusal_beneath;
 use crate::app::App;
 use crate::hot::fields::Fields;
-use crate::hot::limits::{self, QUOTA_EXCEEDED};
+use crate::hot::limits;
 use crate::hot::{Asked, FORWARD_AUTH_PATH, Reply, X_API_KEY, bearer, cannot_judge, reach_of_caller, refuse, whole};
-use crate::problem::Problem;
+use crate::problem::{Problem, Told};
 use crate::serve::Body;
 
 const SERVICE_KEY: HeaderName = HeaderName::from_static("x-keyward-service-key");
@@ -170,19 +169,17 @@ pub fn tell(app: &App, verdict: &Verdict, mut put: impl FnMut(HeaderName, &[u8])
 fn turn_away(app: &App, verdict: &Verdict, request_id: &str) -> Response<Body> {
     let (outcome, now) = (verdict.outcome, app.keyward.clock.now());
     let (status, kind) = (outcome.gateway_status(), outcome.problem());
-    let limited = status == 429;
-    let mut body = json!({
-        "type": if limited { QUOTA_EXCEEDED.to_owned() } else { format!("{}/errors/{}", app.public_url, outcome.as_str()) },
-        "title": kind.title(),
-        "status": status,
-        "detail": outcome.meaning(),
-        "code": outcome.as_str(),
-        "request_id": request_id,
-    });
-    if limited {
-        body["violated-policies"] = json!(limits::violated(verdict));
-    }
-    let mut response = whole(StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN), body.to_string().into());
+    let violated = (status == 429).then(|| limits::violated(verdict));
+    let told = Told {
+        code: outcome.as_str(),
+        title: kind.title(),
+        status,
+        detail: outcome.meaning(),
+        faults: &[],
+        violated: violated.as_deref(),
+    };
+    let body = told.body(&app.public_url, request_id);
+    let mut response = whole(StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN), body.into());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

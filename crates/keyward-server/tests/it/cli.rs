@@ -82,6 +82,50 @@ on_both! {
         }
     }
 
+    async fn keyspaces_live_their_life_from_the_command_line(node: Node) {
+        let made = json_of(&node, &["keyspaces", "create", "--name", "billing", "--prefix", "bill", "--environment", "prod", "--environment", "dev", "--default-expiry-days", "60", "--max-expiry-days", "90"]).await;
+        assert_eq!((&made["style"], &made["environments"]), (&json!("checksummed"), &json!(["prod", "dev"])));
+        let key = json_of(&node, &["keys", "create", "--name", "a", "--keyspace", "billing"]).await;
+        assert!(key["key"].as_str().unwrap().starts_with("bill_prod_"), "{}", key["prefix"]);
+        let changed = json_of(&node, &["keyspaces", "update", "billing", "--style", "plain", "--default-expiry-days", "30"]).await;
+        let terms = [&changed["style"], &changed["default_expiry_days"], &changed["max_expiry_days"]];
+        assert_eq!(terms, [&json!("plain"), &json!(30), &json!(90)]);
+        let freed = json_of(&node, &["keyspaces", "update", "billing", "--no-default-expiry", "--no-max-expiry"]).await;
+        assert_eq!([&freed["default_expiry_days"], &freed["max_expiry_days"]], [&Value::Null; 2]);
+        assert_eq!(changed["environments"], made["environments"], "what was not named stays");
+        assert_eq!(json_of(&node, &["keyspaces", "show", "billing"]).await, freed);
+        let table = String::from_utf8(keyward(&node, &["keyspaces", "list"]).await.stdout).unwrap();
+        assert!(table.contains("default") && table.contains("prod dev"), "{table}");
+
+        let refused = keyward(&node, &["keyspaces", "delete", "billing"]).await;
+        assert_eq!(refused.status.code(), Some(1), "it has a key");
+        json_of(&node, &["keyspaces", "create", "--name", "empty", "--prefix", "none"]).await;
+        assert_eq!(json_of(&node, &["keyspaces", "delete", "empty"]).await["deleted"], "empty");
+        assert_eq!(keyward(&node, &["keyspaces", "show", "empty"]).await.status.code(), Some(1));
+    }
+
+    async fn a_load_is_bounded_and_leaves_no_key_behind(node: Node) {
+        let bench = ["bench", "--organization", &node.organization, "--temporary-keys", "2", "--requests", "200", "--connections", "4"];
+        let told = json_of(&node, &bench).await;
+        assert_eq!((&told["requests"], &told["codes"]), (&json!(200), &json!({ "valid": 200 })), "{told:#}");
+        let worst = ["p50", "p90", "p99", "p99.9", "max"].map(|name| told["latency_ms"][name].as_f64().unwrap());
+        assert!(worst.is_sorted() && worst[0] > 0.0, "{told:#}");
+        let rows = told["histogram"].as_array().unwrap().iter();
+        assert_eq!(rows.map(|row| row["requests"].as_u64().unwrap()).sum::<u64>(), 200);
+        let keys = json_of(&node, &["keys", "list", "--q", "keyward bench"]).await;
+        let left: Vec<&str> = keys.as_array().unwrap().iter().map(|key| key["status"].as_str().unwrap()).collect();
+        assert_eq!(left, ["revoked", "revoked"]);
+
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = folder.path().join("keys.txt");
+        let good = node.new_key(json!({})).await;
+        std::fs::write(&file, format!("{}\n\nkw_live_nonsense\n", good["key"].as_str().unwrap())).unwrap();
+        let shown = keyward(&node, &["bench", "--keys-file", file.to_str().unwrap(), "--requests", "50", "--connections", "1"]).await;
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        assert!(["p99.9", "valid", "malformed", "█"].iter().all(|word| shown.contains(word)), "{shown}");
+        assert!(!shown.contains("kw_live_"), "{shown}");
+    }
+
     async fn organizations_plans_and_the_book_are_within_reach(node: Node) {
         let made = json_of(&node, &["organizations", "create", "--name", "Acme Two", "--email", "two@example.com", "--plan", "pro"]).await;
         let id = made["id"].as_str().unwrap();
@@ -90,6 +134,18 @@ on_both! {
         assert_eq!(json_of(&node, &["plans", "list"]).await.as_array().unwrap().len(), 3);
         let events = json_of(&node, &["audit", "list", "--action", "instance_set_up"]).await;
         assert_eq!(events.as_array().unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn a_load_is_not_put_on_another_machine_by_mistake() {
+    for (url, refused) in [("http://192.0.2.1:9", true), ("http://keys.example", true), ("http://[::1]:9", false)] {
+        let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_keyward")));
+        command.args(["bench", "--organization", "org_x"]).env("KEYWARD_URL", url).env("KEYWARD_SERVICE_KEY", "x");
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(told.contains("--yes-load-this-server"), refused, "{url}: {told}");
     }
 }
 

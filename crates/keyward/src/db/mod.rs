@@ -17,11 +17,12 @@ mod wire;
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, PgConnection};
 
 pub use bulk::{Bulk, Upsert};
+pub(crate) use migrate::{Applied, Schema};
 pub(crate) use row::row;
 pub use row::{FromRow, Row};
 pub use scan::{Fields, Scanned};
@@ -129,6 +130,28 @@ impl Db {
             .connect_with(options.disable_statement_logging().application_name("keyward"))
             .await?;
         Ok(Self::Postgres(pool))
+    }
+
+    /// Opens an SQLite file that exists, to read in it and nothing else. Where no log stands beside the file nobody has it open, and
+    /// none is made.
+    pub async fn read_sqlite(file: &Path) -> Result<Self, DbError> {
+        let is_closed = !file.with_extension("db-wal").exists();
+        let options = SqliteConnectOptions::new().filename(file).create_if_missing(false).read_only(true);
+        let options = options.immutable(is_closed).busy_timeout(ACQUIRE_TIMEOUT).disable_statement_logging();
+        let pool = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
+        let readers = pool.connect_with(options).await?;
+        Ok(Self::Sqlite { writer: readers.clone(), readers })
+    }
+
+    /// Connects to PostgreSQL to read and nothing else.
+    pub async fn read_postgres(url: &str) -> Result<Self, DbError> {
+        let options: PgConnectOptions = url.parse()?;
+        let options = options.options([("default_transaction_read_only", "on")]).application_name("keyward checkup");
+        // A pool tries on until its time is over, and then does not say why.
+        let first = tokio::time::timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&options)).await;
+        first.map_err(|_| sqlx::Error::PoolTimedOut)??.close().await?;
+        let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT);
+        Ok(Self::Postgres(pool.connect_with(options.disable_statement_logging()).await?))
     }
 
     /// Brings the schema up to date; safe to call from several nodes at once.

@@ -8,7 +8,7 @@ use keyward_core::key::Pepper;
 use sha2::Sha256;
 
 use super::sql as statements;
-use crate::db::{row, sql};
+use crate::db::{Db, row, sql};
 use crate::error::{Error, Result};
 use crate::ground::Ground;
 
@@ -50,28 +50,56 @@ impl Peppers {
             insert.execute(&ground.db).await?;
         }
         let rows: Vec<PepperRow> = sql(statements::PEPPERS).all(&ground.db).await?;
-        for (version, secret) in &configured {
-            let row = rows.iter().find(|row| row.version == *version);
-            if row.is_none_or(|row| row.mark != mark(secret)) {
-                return Err(wrong(format!(
-                    "The configured pepper {version} is not the one that this database was used with."
-                )));
-            }
-        }
+        compare(&configured, &rows)?;
         let stored = rows.into_iter().filter_map(|row| Some((row.version, row.value?)));
         let stored: Vec<(u32, Vec<u8>)> =
             stored.filter(|(version, _)| configured.iter().all(|(known, _)| known != version)).collect();
         let mut peppers = configured.iter().chain(&stored).map(|(version, secret)| Pepper::new(*version, secret));
         let Some(current) = peppers.next() else {
-            return Err(wrong(
-                "This database was used with a pepper that is held outside; set keys.peppers.".to_owned(),
-            ));
+            return Err(held_outside());
         };
         if configured.is_empty() {
             tracing::info!("the pepper is kept in the database; set keys.peppers to hold it apart");
         }
         Ok(Self { current, older: peppers.collect() })
     }
+}
+
+/// Where digests get their pepper from.
+pub(crate) enum Kept {
+    Outside,
+    InDatabase,
+    /// Nowhere yet: the first start makes one.
+    Nowhere,
+}
+
+/// Looks for the pepper without making one; says what is wrong with those of the settings.
+pub(crate) async fn look(db: &Db, configured: &[String]) -> Result<Kept> {
+    let configured = configured.iter().map(|text| read_configured(text)).collect::<Result<Vec<_>>>()?;
+    let rows: Vec<PepperRow> = sql(statements::PEPPERS).all(db).await?;
+    compare(&configured, &rows)?;
+    match (configured.is_empty(), rows.is_empty()) {
+        (false, _) => Ok(Kept::Outside),
+        (true, true) => Ok(Kept::Nowhere),
+        (true, false) if rows.iter().any(|row| row.value.is_some()) => Ok(Kept::InDatabase),
+        (true, false) => Err(held_outside()),
+    }
+}
+
+/// Whether the configured peppers are those that the database knows; new ones are nobody's yet.
+fn compare(configured: &[(u32, Vec<u8>)], rows: &[PepperRow]) -> Result<()> {
+    for (version, secret) in configured {
+        if rows.iter().any(|row| row.version == *version && row.mark != mark(secret)) {
+            return Err(wrong(format!(
+                "The configured pepper {version} is not the one that this database was used with."
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn held_outside() -> Error {
+    wrong("This database was used with a pepper that is held outside; set keys.peppers.".to_owned())
 }
 
 fn wrong(detail: String) -> Error {

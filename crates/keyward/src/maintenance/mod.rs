@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::ground::Ground;
 use crate::jobs::{Job, JobKind, Jobs};
 pub use conversion::Conversion;
-pub use health::{Health, Report};
+pub use health::{Health, Report, Status};
 pub use stats::{IndexStats, PartitionStats, SlowQueries};
 
 /// Verbs and figures of the database.
@@ -96,7 +96,8 @@ impl Maintenance {
         Ok(tables)
     }
 
-    async fn version(&self) -> Result<String> {
+    /// Its name and version.
+    pub(crate) async fn version(&self) -> Result<String> {
         Ok(sql::VERSION.on(&self.ground.db).one::<(String,)>(&self.ground.db).await?.0)
     }
 

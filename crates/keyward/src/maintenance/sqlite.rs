@@ -1,5 +1,7 @@
 //! The figures of an SQLite file: its pages, its log beside it, and when it was last looked through.
 
+use std::io::ErrorKind;
+
 use super::health::{Panel, Status};
 use super::stats::Part;
 use super::{Maintenance, sql as statements};
@@ -47,6 +49,11 @@ impl Maintenance {
             Ok(file) => {
                 let bytes = file.len() as f64;
                 panel.find("keyward.db-wal", bytes, "", warn_if(bytes >= MOST_WAL_BYTES));
+                panel
+            }
+            // The last to close the file takes the log away.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                panel.find("keyward.db-wal", 0.0, "", Status::Ok);
                 panel
             }
             Err(error) => panel.unknown(error.to_string()),

@@ -21,6 +21,29 @@ impl Place {
         }
     }
 
+    /// Runs statements, whoever else has the database open.
+    pub async fn run(&self, statements: &str) {
+        let statements = AssertSqlSafe(statements.to_owned()).into_sql_str();
+        match self.database_url() {
+            Some(url) => {
+                let mut connection = PgConnection::connect(url).await.expect("PostgreSQL answers");
+                let mut done = connection.execute(sqlx::raw_sql(statements.clone())).await;
+                // What gives rights and what makes partitions may meet in the catalog.
+                for _ in 0..3 {
+                    if !done.as_ref().is_err_and(|error| error.to_string().contains("concurrently updated")) {
+                        break;
+                    }
+                    done = connection.execute(sqlx::raw_sql(statements.clone())).await;
+                }
+                done.expect("it is done");
+            }
+            None => {
+                let mut connection = self.file().connect().await.expect("the file opens");
+                connection.execute(sqlx::raw_sql(statements)).await.expect("it is done");
+            }
+        }
+    }
+
     fn file(&self) -> SqliteConnectOptions {
         SqliteConnectOptions::new().filename(self.folder().join("keyward.db"))
     }
@@ -73,25 +96,7 @@ impl Node {
 
     /// Runs statements behind the node's back.
     pub async fn tamper(&self, statements: &str) {
-        let statements = AssertSqlSafe(statements.to_owned()).into_sql_str();
-        match self.place.database_url() {
-            Some(url) => {
-                let mut connection = PgConnection::connect(url).await.expect("PostgreSQL answers");
-                let mut done = connection.execute(sqlx::raw_sql(statements.clone())).await;
-                // What gives rights and what makes partitions may meet in the catalog.
-                for _ in 0..3 {
-                    if !done.as_ref().is_err_and(|error| error.to_string().contains("concurrently updated")) {
-                        break;
-                    }
-                    done = connection.execute(sqlx::raw_sql(statements.clone())).await;
-                }
-                done.expect("it is done");
-            }
-            None => {
-                let mut connection = self.file().connect().await.expect("the file opens");
-                connection.execute(sqlx::raw_sql(statements)).await.expect("it is done");
-            }
-        }
+        self.place.run(statements).await;
     }
 
     fn file(&self) -> SqliteConnectOptions {

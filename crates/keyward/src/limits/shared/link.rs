@@ -54,10 +54,8 @@ impl Link {
 
     /// Connects, and connects again whenever the connection is lost. Never returns.
     pub(super) async fn keep(&self) {
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
         loop {
-            match self.connect(&config).await {
+            match self.connect().await {
                 Ok(connection) => {
                     *self.connection.lock().expect("no one panics while connecting") = Some(connection);
                     self.state.send_replace(true);
@@ -71,8 +69,10 @@ impl Link {
         }
     }
 
-    async fn connect(&self, config: &AsyncConnectionConfig) -> Result<MultiplexedConnection, RedisError> {
-        let mut connection = self.client.get_multiplexed_async_connection_with_config(config).await?;
+    pub(super) async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
+        let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         redis::cmd("PING").exec_async(&mut connection).await?;
         Ok(connection)
     }

@@ -50,6 +50,18 @@ struct Queue {
     waiting: Vec<oneshot::Sender<()>>,
 }
 
+/// Whether Redis answers, as a node would ask it; `None` where none is set.
+pub(crate) async fn greet(settings: &RedisSettings) -> Option<Result<(), String>> {
+    if settings.url.is_empty() {
+        return None;
+    }
+    let link = match Link::new(&settings.url) {
+        Ok(link) => link,
+        Err(error) => return Some(Err(error.detail)),
+    };
+    Some(link.connect().await.map(drop).map_err(|error| error.to_string()))
+}
+
 impl Shared {
     pub(crate) fn new(settings: &RedisSettings, clock: Clock, board: Arc<Board>) -> Result<Option<Self>> {
         if settings.url.is_empty() {
