@@ -65,7 +65,7 @@ pub async fn take_nothing(State(app): State<SharedApp>, request: Request, next: 
     }
 }
 
-/// A large JSON body of the given form, read straight into it. Free objects in it need `object`.
+/// A large JSON body of the given form, read straight into it; whoever takes it looks at its texts, one by one.
 pub struct LargeJson<T>(pub T);
 
 impl<T: DeserializeOwned> FromRequest<SharedApp> for LargeJson<T> {
@@ -73,10 +73,10 @@ impl<T: DeserializeOwned> FromRequest<SharedApp> for LargeJson<T> {
 
     async fn from_request(request: Request, app: &SharedApp) -> Result<Self, Problem> {
         let JsonText(bytes) = JsonText::from_request(request, app).await?;
-        match at_once(&bytes) {
-            Some(body) => Ok(Self(body)),
+        match serde_json::from_slice(&bytes) {
+            Ok(body) => Ok(Self(body)),
             // Read again, slowly, to say what is wrong with it.
-            None => typed(&strict(&bytes)?).map(Self),
+            Err(_) => typed(&strict(&bytes)?).map(Self),
         }
     }
 }
@@ -93,7 +93,7 @@ impl FromRequest<SharedApp> for JsonText {
     }
 }
 
-/// Reads a body straight into its form; `None` when anything may be wrong with it.
+/// Reads a body straight into its form; `None` when anything may be wrong with it. Free objects in it need `object`.
 pub fn at_once<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     let text = std::str::from_utf8(bytes).ok()?;
     if text.contains("\\u0000") {

@@ -6,8 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
-use keyward::db::Bulk;
 use keyward::db::dialect::Pair;
+use keyward::db::{Bulk, Upsert};
 use sqlx::postgres::PgTypeInfo;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, SqlSafeStr};
@@ -21,10 +21,7 @@ const ABSENT: [&str; 2] = ["42P01", "3F000"];
 /// It says so last of all, when a statement is good and nothing but the bound value tells what a parameter is (`$2 IS NULL`).
 const UNTYPED: (&str, &str) = ("42P08", "could not determine data type of parameter");
 /// Statements that can only be read when it is known what their parameters are.
-const TYPED: [(&str, &[&str]); 2] = [
-    ("audit::OWN_COUNTS", &["uuid", "text", "timestamptz", "timestamptz"]),
-    ("usage::WRITE_ROLLUPS", &["uuid", "jsonb", "bytea"]),
-];
+const TYPED: [(&str, &[&str]); 1] = [("audit::OWN_COUNTS", &["uuid", "text", "timestamptz", "timestamptz"])];
 
 /// Where a statement is asked.
 #[derive(Clone, Copy, PartialEq)]
@@ -63,8 +60,15 @@ impl Spelled for Pair {
 impl<const COLUMNS: usize> Spelled for Bulk<COLUMNS> {
     /// COPY cannot be prepared, but it takes the same columns.
     fn spelled(self) -> [String; 2] {
+        Upsert::<COLUMNS>(self.0, "").spelled()
+    }
+}
+
+impl<const COLUMNS: usize> Spelled for Upsert<COLUMNS> {
+    /// A row of it.
+    fn spelled(self) -> [String; 2] {
         let places: Vec<String> = (1..=COLUMNS).map(|place| format!("${place}")).collect();
-        let insert = format!("INSERT INTO {} VALUES ({})", self.0, places.join(", "));
+        let insert = format!("INSERT INTO {} VALUES ({}) {}", self.0, places.join(", "), self.1);
         [insert.clone(), insert]
     }
 }
@@ -112,7 +116,7 @@ slices! {
         Both: [
             QUEUE, WAITING, QUEUED, DELETE_QUEUED, LOCK_ORDER, HEAD, FIRST_HEAD, MOVE_HEAD, KNOWN_IDS, EVENTS, TILES,
             WRITE_TILES, ADD_COUNTS, ADD_ACTORS, LIST_ACTORS, ADD_HOURS, DISTINCT, DISTINCTS, WRITE_DISTINCT, COUNTS,
-            OWN_COUNTS, TOP_ACTORS, GET, EVENTS_FROM, NAMESAKES, ROWS_BESIDE, FIRST_SINCE, KEEP_FROM, DELETE_RETIRED,
+            OWN_COUNTS, TOP_ACTORS, GET, EVENTS_FROM, LEAVES, NAMESAKES, ROWS_BESIDE, FIRST_SINCE, KEEP_FROM, DELETE_RETIRED,
             OF_SUBJECT, ERASE_ACTOR, ERASE_OBJECT, FORGET_ACTOR,
         ],
         Postgres: [PARTITION_AT],
@@ -192,7 +196,8 @@ slices! {
     }
     "../../../keyward/src/usage/sql.rs" as usage {
         Both: [
-            KNOWN_KEYS, INSERT_RECORDS, INSERT_AND_TELL_RECORDS, LOCK_SUMS, ROLLUPS, WRITE_ROLLUPS, COUNT_ROUTES,
+            KNOWN_KEYS, NEW_RECORDS, RECORDS_IF_NEW, JOIN_RECORDS, HOLD_RECORDS, WRITE_SUMS, NEWEST_SUMS, TAKE_SUMS,
+            ORGANIZATIONS_WAITING, LOCK_SUMS, ROLLUPS, WRITE_ROLLUPS, COUNT_ROUTES,
             ADD_ERRORS, LAST_BATCH, NOTE_BATCH, FORGET_METERS, INSERT_BATCH, DELETE_BATCH, PENDING, BATCHES,
             NEXT_PART, ADD_COUNTS, SUMS, SUMS_OF_OWNER, VERIFIES, VERIFIES_OF_OWNER, ROUTES, ROUTES_OF_OWNER, ERRORS,
             CONSUMERS_BY_CALLS, CONSUMERS_BY_COST, ORGANIZATIONS_WITH_SUMS, RECORDS, CLEAR_SUMS, CLEAR_ERRORS, DAYS,
@@ -211,24 +216,25 @@ mod checks;
 
 /// Lists of events are joined from parts, `{}` standing for a value. Every part stands in one of these two.
 fn lists_of_events(is_postgres: bool) -> [String; 2] {
-    let [sqlite, postgres] = audit::CONTAINS.spelled();
-    let contains = if is_postgres { postgres } else { sqlite };
     let narrowing = [
-        audit::OF_PERSON,
-        audit::OF_ORGANIZATION,
-        audit::OF_TYPE,
-        audit::OF_ACTION,
-        audit::OF_ACTOR,
-        audit::OF_RESOURCE,
-        audit::OF_OUTCOME,
-        audit::SINCE,
-        audit::UNTIL,
-        audit::FROM_ADDRESS,
-        audit::WITH_TEXT,
-        &contains,
-    ];
+        audit::OF_PERSON.spelled(),
+        audit::OF_ORGANIZATION.spelled(),
+        audit::OF_ORGANIZATION_AND.spelled(),
+        audit::AND_TYPE.spelled(),
+        audit::OF_TYPE.spelled(),
+        audit::OF_ACTION.spelled(),
+        audit::OF_ACTOR.spelled(),
+        audit::OF_RESOURCE.spelled(),
+        audit::OF_OUTCOME.spelled(),
+        audit::SINCE.spelled(),
+        audit::UNTIL.spelled(),
+        audit::FROM_ADDRESS.spelled(),
+        audit::WITH_TEXT.spelled(),
+        audit::CONTAINS.spelled(),
+    ]
+    .map(|[sqlite, postgres]| if is_postgres { postgres } else { sqlite });
     [(audit::BEFORE, audit::NEWEST_FIRST), (audit::FROM_PLACE, audit::OLDEST_FIRST)].map(|(first, last)| {
-        let parts = [first].into_iter().chain(narrowing).chain([last]);
+        let parts = [first].into_iter().chain(narrowing.iter().map(String::as_str)).chain([last]);
         let parts = (1..).zip(parts).map(|(place, part): (usize, &str)| part.replace("{}", &format!("${place}")));
         format!("{}{}", audit::LIST, parts.collect::<String>())
     })
