@@ -9,11 +9,23 @@ use crate::support::{Backend, Node};
 /// Nodes tell each other on PostgreSQL alone: one process owns an SQLite file.
 const POSTGRES_TABLES: [&str; 3] = ["acknowledgement", "announcement", "node"];
 
-/// What only one database has: the book is parted by months on PostgreSQL, so that its key holds the instant, and an index by
-/// block finds a month's part.
-const ONLY_SQLITE: [&str; 1] = ["audit_event key (sequence)"];
-const ONLY_POSTGRES: [&str; 2] =
-    ["audit_event key (sequence, logged_at)", "audit_event index audit_event_by_time (logged_at)"];
+/// What only one database has. The book is parted by months on PostgreSQL: so no key, but an index of places, and an index by block
+/// finds a month's part. Its other indexes hold hashes there, which are no columns (decision 15).
+const ONLY_SQLITE: [&str; 5] = [
+    "audit_event key (sequence)",
+    "audit_event index audit_event_by_resource (resource_id, sequence)",
+    "audit_event index audit_event_by_actor (actor_id, sequence)",
+    "audit_event index audit_event_by_type (organization_id, event_type, sequence)",
+    "audit_event index audit_event_by_organization (organization_id, sequence)",
+];
+const ONLY_POSTGRES: [&str; 6] = [
+    "audit_event index audit_event_by_sequence (sequence)",
+    "audit_event index audit_event_by_time (logged_at)",
+    "audit_event index audit_event_by_resource (sequence)",
+    "audit_event index audit_event_by_actor (sequence)",
+    "audit_event index audit_event_by_type (sequence)",
+    "audit_event index audit_event_by_organization (sequence)",
+];
 
 const NONE: [&str; 0] = [];
 
