@@ -2,7 +2,7 @@
 
 use mimalloc::MiMalloc;
 
-/// Its memory lies in large pages (`docs/decisions/0018`).
+/// Its memory lies in large pages (`docs/decisions/0017`).
 #[global_allocator]
 static MEMORY: MiMalloc = MiMalloc;
 
