@@ -1,8 +1,10 @@
 //! Settings: read raw and layered (defaults, file, environment, flags), then resolved. Unknown names are refused, and
 //! every value remembers where it came from.
 
+mod classes;
 mod sinks;
 
+pub use classes::{ClassPolicy, ClassSettings};
 pub use sinks::{Severity, SinkFormat, SinkKind, SinkSettings};
 
 use std::collections::BTreeMap;
@@ -32,6 +34,7 @@ pub struct Settings {
     pub jobs: JobSettings,
     pub maintenance: MaintenanceSettings,
     pub audit: AuditSettings,
+    pub audit_classes: ClassSettings,
 }
 
 /// Where mails go. The address may carry a password.

@@ -17,6 +17,20 @@ struct SinkLabel {
     sink: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClassLabel {
+    class: &'static str,
+}
+
+/// What is counted of one class of events of the book.
+#[derive(Debug, Clone)]
+pub struct ClassMeter {
+    /// Events that found no room.
+    pub lost: Counter,
+    /// Verifications that were not answered for want of room.
+    pub held_back: Counter,
+}
+
 /// What is counted of one sink of the book.
 #[derive(Debug, Clone)]
 pub struct SinkMeter {
@@ -44,6 +58,8 @@ pub struct Metrics {
     sink_lag: Family<SinkLabel, Gauge>,
     sink_delivered: Family<SinkLabel, Counter>,
     sink_failures: Family<SinkLabel, Counter>,
+    lost_events: Family<ClassLabel, Counter>,
+    held_back: Family<ClassLabel, Counter>,
 }
 
 impl Default for Metrics {
@@ -81,6 +97,13 @@ impl Default for Metrics {
         registry.register("sink_lag_events", "Events of the book that wait for a sink", sink_lag.clone());
         registry.register("sink_delivered", "Events of the book that a sink has taken", sink_delivered.clone());
         registry.register("sink_failures", "Batches that a sink did not take", sink_failures.clone());
+        let (lost_events, held_back) = (Family::default(), Family::default());
+        registry.register("lost_events", "Events of a class that the book could not take in", lost_events.clone());
+        registry.register(
+            "held_back",
+            "Verifications without a verdict: the book could not take in their event, and its class is closed",
+            held_back.clone(),
+        );
         Self {
             registry,
             outcomes,
@@ -96,6 +119,8 @@ impl Default for Metrics {
             sink_lag,
             sink_delivered,
             sink_failures,
+            lost_events,
+            held_back,
         }
     }
 }
@@ -111,6 +136,14 @@ impl Metrics {
             lag: self.sink_lag.get_or_create(&label).clone(),
             delivered: self.sink_delivered.get_or_create(&label).clone(),
             failures: self.sink_failures.get_or_create(&label).clone(),
+        }
+    }
+
+    pub fn of_class(&self, class: &'static str) -> ClassMeter {
+        let label = ClassLabel { class };
+        ClassMeter {
+            lost: self.lost_events.get_or_create(&label).clone(),
+            held_back: self.held_back.get_or_create(&label).clone(),
         }
     }
 

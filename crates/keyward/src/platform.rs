@@ -10,7 +10,7 @@ use crate::accounts::passwords::Passwords;
 use crate::accounts::people::People;
 use crate::accounts::plans::Plans;
 use crate::accounts::setup::Setup;
-use crate::audit::Audit;
+use crate::audit::{Audit, Classes};
 use crate::checkup;
 use crate::config::Settings;
 use crate::db::Db;
@@ -61,6 +61,7 @@ pub struct Keyward {
     /// Absent where no identity provider is set.
     pub oidc: Option<Oidc>,
     pub metrics: Arc<Metrics>,
+    classes: Arc<Classes>,
     ground: Ground,
 }
 
@@ -80,7 +81,13 @@ impl Keyward {
         let shared = Shared::new(&settings.redis, clock.clone(), ground.board.clone())?;
         let limits = Arc::new(Limits::new(ground.clone(), audit.clone(), shared));
         let usage = Usage::new(ground.clone(), settings.usage.clone(), metrics.clone());
-        let counting = Counting { metrics: metrics.clone(), limits: limits.clone(), meter: usage.meter() };
+        let classes = Arc::new(Classes::new(audit.clone(), settings.audit_classes, &metrics));
+        let counting = Counting {
+            metrics: metrics.clone(),
+            limits: limits.clone(),
+            meter: usage.meter(),
+            classes: classes.clone(),
+        };
         let verifier =
             Verifier::open(ground.clone(), peppers.clone(), &settings.keys, settings.verify.clone(), counting);
         let verifier = Arc::new(verifier.await?);
@@ -137,6 +144,7 @@ impl Keyward {
             caller_limits: CallerLimits::new(settings.caller_limits.clone(), ground.board.clone()),
             verifier,
             metrics,
+            classes,
             settings,
             clock,
             ground,
@@ -150,6 +158,7 @@ impl Keyward {
         let work = Work {
             ground: self.ground.clone(),
             audit: self.audit.clone(),
+            classes: self.classes.clone(),
             proofs: self.proofs.clone(),
             sinks: self.sinks.clone(),
             checkpoint_every: Duration::from_secs(self.settings.audit.checkpoint_seconds.max(1).into()),
@@ -168,9 +177,14 @@ impl Keyward {
         Tasks::start(work, flush_every, meter_every, stale_bound).await
     }
 
-    /// Writes what is held in memory: the use of quotas, warnings, last uses. What the database does not take is kept.
+    /// Writes what is held in memory: the use of quotas, warnings, last uses, events of the classes. What the database does not
+    /// take is kept.
     pub async fn flush(&self) -> Result<()> {
-        let outcomes = [tasks::flush(&self.limits, &self.verifier, Haste::Yes).await, self.usage.flush().await];
+        let outcomes = [
+            tasks::flush(&self.limits, &self.verifier, Haste::Yes).await,
+            self.usage.flush().await,
+            self.classes.write().await,
+        ];
         outcomes.into_iter().collect()
     }
 

@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, timeout};
 
 use crate::accounts::plans::Plans;
 use crate::announce::nodes::{self, Follower, Hint};
-use crate::audit::Audit;
+use crate::audit::{Audit, Classes};
 use crate::error::Result;
 use crate::ground::Ground;
 use crate::idempotency::Idempotency;
@@ -33,6 +33,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(600);
 pub(crate) struct Work {
     pub ground: Ground,
     pub audit: Audit,
+    pub classes: Arc<Classes>,
     pub proofs: Proofs,
     pub sinks: Sinks,
     pub checkpoint_every: Duration,
@@ -79,6 +80,9 @@ impl Tasks {
         ];
         for _ in 0..workers.max(1) {
             running.push(tokio::spawn(work_jobs(jobs.clone(), maintenance.clone(), stopped.clone())));
+        }
+        if work.classes.are_on() {
+            running.push(tokio::spawn(note(work.classes, flush_every, stopped.clone())));
         }
         if ground.db.is_postgres() {
             let follower = Follower::join(ground.clone(), stale_bound).await?;
@@ -148,6 +152,25 @@ async fn meter(usage: Usage, every: Duration, mut stopped: watch::Receiver<bool>
         };
         if let Err(error) = usage.flush().await {
             tracing::warn!(%error, "counts of verifications could not be written; they are kept");
+        }
+        if last {
+            return;
+        }
+    }
+}
+
+/// Brings what verifications noted into the book.
+async fn note(classes: Arc<Classes>, every: Duration, mut stopped: watch::Receiver<bool>) {
+    let mut timer = interval(every);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let last = tokio::select! {
+            _ = timer.tick() => false,
+            () = classes.write_wanted() => false,
+            _ = stopped.changed() => true,
+        };
+        if let Err(error) = classes.write().await {
+            tracing::warn!(%error, "verifications could not be noted in the book; what has room is kept");
         }
         if last {
             return;

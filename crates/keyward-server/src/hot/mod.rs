@@ -108,10 +108,12 @@ pub async fn reach_of_caller(
     }
 }
 
+/// 503, with the reason where it is one that the client may know.
 pub fn cannot_judge(error: CannotJudge) -> Problem {
-    let overloaded = error.0.downcast_ref::<keyward::Error>().is_some_and(|error| error.code == Code::Overloaded);
-    let code = if overloaded { Code::Overloaded } else { Code::NotReady };
-    keyward::Error::new(code, code.meaning()).with_source(error).into()
+    let told = error.0.downcast_ref::<keyward::Error>().filter(|error| error.code.status() == 503);
+    let (code, detail) =
+        told.map_or((Code::NotReady, Code::NotReady.meaning().to_owned()), |error| (error.code, error.detail.clone()));
+    keyward::Error::new(code, detail).with_source(error).into()
 }
 
 /// A problem as a whole answer.

@@ -4,6 +4,7 @@
 mod agreement;
 mod brute_force;
 mod callers;
+mod classes;
 mod cli;
 mod conventions;
 mod countries;

@@ -5,6 +5,7 @@
 //! order of the book, its leaf in the tree, and its share in the sums, in one transaction. Rows are never changed after that. What
 //! is signed and proven about the tree is not decided here.
 
+mod classes;
 mod desk;
 mod details;
 mod erase;
@@ -23,6 +24,7 @@ mod sql;
 mod tiles;
 mod verify;
 
+pub(crate) use classes::{Classes, Noted, NotedKey};
 pub use erase::Erased;
 pub(crate) use event::append;
 pub use event::{Event, EventType, Resource};

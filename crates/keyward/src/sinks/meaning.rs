@@ -93,8 +93,8 @@ pub fn severity_of(event: &EventRow) -> Severity {
     match (event.event_type.as_str(), event.success) {
         ("SECURITY", _) if is_alarm => Severity::High,
         ("SECURITY", false) => Severity::Medium,
+        ("SYSTEM", _) if ["sink_gap", "audit_gap"].contains(&event.action.as_str()) => Severity::Medium,
         (_, false) => Severity::Low,
-        ("SYSTEM", true) if event.action == "sink_gap" => Severity::Medium,
         _ if matches!(deed_of(event), Deed::Delete | Deed::Disable | Deed::DisableFactor | Deed::Suspend) => {
             Severity::Low
         }

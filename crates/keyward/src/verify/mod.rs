@@ -22,6 +22,7 @@ use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 
 use crate::announce::Subject;
+use crate::audit::{Classes, Noted, NotedKey};
 use crate::config::{KeySettings, VerifySettings, WhenUnreachable};
 use crate::ground::Ground;
 use crate::keys::peppers::Peppers;
@@ -78,6 +79,7 @@ pub struct Verifier {
     journal: Journal,
     limits: Arc<Limits>,
     meter: Arc<Meter>,
+    classes: Arc<Classes>,
 }
 
 /// Where verifications are counted.
@@ -85,6 +87,7 @@ pub(crate) struct Counting {
     pub metrics: Arc<Metrics>,
     pub limits: Arc<Limits>,
     pub meter: Arc<Meter>,
+    pub classes: Arc<Classes>,
 }
 
 impl Verifier {
@@ -95,7 +98,7 @@ impl Verifier {
         settings: VerifySettings,
         counting: Counting,
     ) -> crate::Result<Self> {
-        let Counting { metrics, limits, meter } = counting;
+        let Counting { metrics, limits, meter, classes } = counting;
         let cache = |entries: usize| {
             Cache::with(
                 entries.min(100_000),
@@ -124,6 +127,7 @@ impl Verifier {
             journal: Journal::new(keys.last_used_resolution_seconds),
             limits,
             meter,
+            classes,
             settings,
             ground,
         };
@@ -153,7 +157,7 @@ impl Verifier {
             Ok(record) => Ok(record.ok_or(Outcome::NotFound)),
             Err(error) => self.without_the_database(&digest, reach, now).ok_or_else(|| {
                 self.metrics.unjudged.inc();
-                CannotJudge(Box::new(error))
+                cannot_judge(error)
             }),
         }
     }
@@ -226,17 +230,26 @@ impl Verifier {
 
     /// Judges a found key, takes its limits, counts it, and notes its use. `None` when something has to be fetched
     /// first; then nothing was done.
-    fn conclude(&self, record: &Arc<KeyRecord>, request: &Request<'_>, now: Timestamp) -> Option<Verdict> {
+    fn conclude(
+        &self,
+        record: &Arc<KeyRecord>,
+        request: &Request<'_>,
+        now: Timestamp,
+    ) -> Result<Option<Verdict>, CannotJudge> {
         let request = &self.with_country(record, request);
         let verdict = judge(record, request, now);
-        // Limits are taken once every rule has passed; a dry run only looks at them.
-        if !verdict.is_valid() && !request.dry_run {
-            self.note(&verdict, record, request, now);
-            return Some(verdict);
+        // One branch for what is refused and for what may not pass without a record; both are seldom.
+        if (!verdict.is_valid() | self.classes.must_note_valid()) && !request.dry_run {
+            // Limits are taken once every rule has passed; a dry run only looks at them.
+            if !verdict.is_valid() {
+                self.note(&verdict, record, request, now)?;
+                return Ok(Some(verdict));
+            }
+            self.classes.require_room().map_err(cannot_judge)?;
         }
         match self.limits.draw(record, request, now) {
-            Drawn::Slow => None,
-            drawn => Some(self.settle(verdict, drawn, record, request, now)),
+            Drawn::Slow => Ok(None),
+            drawn => self.settle(verdict, drawn, record, request, now).map(Some),
         }
     }
 
@@ -251,9 +264,9 @@ impl Verifier {
         let request = &self.with_country(&record, request);
         let drawn = self.limits.draw_slowly(&record, request, now).await.map_err(|error| {
             self.metrics.unjudged.inc();
-            CannotJudge(Box::new(error))
+            cannot_judge(error)
         })?;
-        Ok(self.settle(judge(&record, request, now), drawn, &record, request, now))
+        self.settle(judge(&record, request, now), drawn, &record, request, now)
     }
 
     fn settle(
@@ -263,19 +276,19 @@ impl Verifier {
         record: &KeyRecord,
         request: &Request<'_>,
         now: Timestamp,
-    ) -> Verdict {
+    ) -> Result<Verdict, CannotJudge> {
         match drawn {
             Drawn::Decided(decision) => verdict.limited(decision, request.dry_run),
             Drawn::Unknown(index) => {
                 verdict.unknown_limit = Some(index);
-                return verdict;
+                return Ok(verdict);
             }
             Drawn::Slow => {}
         }
         if !request.dry_run {
-            self.note(&verdict, record, request, now);
+            self.note(&verdict, record, request, now)?;
         }
-        verdict
+        Ok(verdict)
     }
 
     /// Only keys that have such a rule pay for the look-up.
@@ -287,7 +300,22 @@ impl Verifier {
         request
     }
 
-    fn note(&self, verdict: &Verdict, record: &KeyRecord, request: &Request<'_>, now: Timestamp) {
+    /// # Errors
+    /// When the book has no room for what was decided, and must have it; then nothing was noted.
+    fn note(
+        &self,
+        verdict: &Verdict,
+        record: &KeyRecord,
+        request: &Request<'_>,
+        now: Timestamp,
+    ) -> Result<(), CannotJudge> {
+        if self.classes.note(verdict.outcome) {
+            let key = NotedKey { organization: record.tenant.id, key: record.key_id, secret: record.secret_id };
+            let denied = verdict.limits.iter().find(|state| state.refused && verdict.outcome == Outcome::RateLimited);
+            let limit = denied.map(|state| state.rule.clone());
+            let noted = Noted { outcome: verdict.outcome, key: Some(key), limit, address: request.ip, at: now };
+            self.classes.put(noted).map_err(cannot_judge)?;
+        }
         self.metrics.count(verdict.outcome);
         self.meter.count(record, verdict.outcome, request, now);
         if verdict.is_valid() {
@@ -295,15 +323,26 @@ impl Verifier {
         } else {
             self.journal.note_refusal(verdict.outcome, Some(record), None, request.ip, now);
         }
+        Ok(())
     }
 
-    fn conclude_unknown(&self, outcome: Outcome, presented: &str, request: &Request<'_>, now: Timestamp) -> Verdict {
+    fn conclude_unknown(
+        &self,
+        outcome: Outcome,
+        presented: &str,
+        request: &Request<'_>,
+        now: Timestamp,
+    ) -> Result<Verdict, CannotJudge> {
         if !request.dry_run {
+            if self.classes.note(outcome) {
+                let noted = Noted { outcome, key: None, limit: None, address: request.ip, at: now };
+                self.classes.put(noted).map_err(cannot_judge)?;
+            }
             self.metrics.count(outcome);
             self.meter.count_unknown(outcome, now);
             self.journal.note_refusal(outcome, None, Some(presented), request.ip, now);
         }
-        Verdict::unknown(outcome, request.dry_run)
+        Ok(Verdict::unknown(outcome, request.dry_run))
     }
 
     /// Who presents this service key, if it is in force from that address. Counts nothing but its last use.
@@ -341,15 +380,15 @@ impl Verifier {
         now: Timestamp,
     ) -> Result<Verdict, CannotJudge> {
         let verdict = match self.find(presented, request.reach, now).await? {
-            Ok(record) => match self.conclude(&record, request, now) {
+            Ok(record) => match self.conclude(&record, request, now)? {
                 Some(verdict) => verdict,
                 // Boxed, so that the common way does not carry it.
                 None => Box::pin(self.conclude_slowly(record, request, now)).await?,
             },
-            Err(outcome) => self.conclude_unknown(outcome, presented, request, now),
+            Err(outcome) => self.conclude_unknown(outcome, presented, request, now)?,
         };
         if self.meter.is_strict() {
-            Box::pin(self.commit_counts()).await.map_err(|error| CannotJudge(Box::new(error)))?;
+            Box::pin(self.commit_counts()).await.map_err(cannot_judge)?;
         }
         Ok(verdict)
     }
@@ -364,6 +403,10 @@ impl Verifier {
     pub fn remembered_count(&self) -> usize {
         self.known.len()
     }
+}
+
+fn cannot_judge(error: crate::Error) -> CannotJudge {
+    CannotJudge(Box::new(error))
 }
 
 /// The verdict before any limit was asked.
