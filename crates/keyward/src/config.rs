@@ -249,13 +249,21 @@ pub struct JobSettings {
     pub retention_days: u32,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MaintenanceSettings {
+    pub database_url: String,
     pub partitions_ahead: u32,
     pub retention_months: u32,
     pub archive_dir: PathBuf,
     pub lock_timeout_millis: u32,
+}
+
+impl std::fmt::Debug for MaintenanceSettings {
+    /// The address may carry a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MaintenanceSettings").field("retention_months", &self.retention_months).finish_non_exhaustive()
+    }
 }
 
 /// When a verification is written down.
@@ -305,6 +313,7 @@ const SINKS: &str = "audit.sinks";
 /// Settings whose value is never printed.
 const SECRETS: &[&str] = &[
     "database.url",
+    "maintenance.database_url",
     "redis.url",
     "mail.smtp_url",
     "audit.signing_key",

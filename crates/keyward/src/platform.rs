@@ -25,7 +25,7 @@ use crate::limits::Limits;
 use crate::limits::callers::CallerLimits;
 use crate::limits::shared::Shared;
 use crate::mail::Mailer;
-use crate::maintenance::Maintenance;
+use crate::maintenance::{self, Maintenance};
 use crate::metrics::Metrics;
 use crate::oidc::Oidc;
 use crate::proofs::Proofs;
@@ -95,6 +95,7 @@ impl Keyward {
         let jobs = Jobs::new(ground.clone(), settings.jobs.retention_days);
         let maintenance = Maintenance {
             ground: ground.clone(),
+            owner: maintenance::connect_owner(&ground.db, &settings.maintenance)?,
             jobs: jobs.clone(),
             settings: settings.maintenance.clone(),
             data_dir: settings.database.data_dir.clone(),

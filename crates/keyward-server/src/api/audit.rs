@@ -27,6 +27,14 @@ pub fn routes() -> Vec<Route> {
         get("/audit-events", Needs(AuditRead), "List events, newest first", list)
             .query::<EventParams>()
             .answers::<List<EventView>>(200),
+        get(
+            "/v1/audit-log/instance-events",
+            Needs(AuditRead),
+            "List events of the whole instance, newest first",
+            list_instance,
+        )
+        .query::<EventParams>()
+        .answers::<List<EventView>>(200),
         post("/audit-events", Needs(AuditWrite), "Send one event, or up to 1,000", take)
             .takes::<EventsBody>()
             .answers::<TakenView>(201),
@@ -288,6 +296,17 @@ async fn list(
     let page = PageRequest::new(params.limit, params.cursor.as_deref())?;
     let filter = params.filter()?;
     Ok(List::of(app.keyward.audit.list(&caller.context, Some(organization), &filter, &page).await?, EventView::from))
+}
+
+/// What belongs to no organization is here alone: gaps, and calls of nobody known.
+async fn list_instance(
+    State(app): State<SharedApp>,
+    caller: Caller,
+    Params(params): Params<EventParams>,
+) -> Result<Answer<List<EventView>>, Problem> {
+    let page = PageRequest::new(params.limit, params.cursor.as_deref())?;
+    let filter = params.filter()?;
+    Ok(List::of(app.keyward.audit.list(&caller.context, None, &filter, &page).await?, EventView::from))
 }
 
 async fn show(

@@ -36,7 +36,7 @@ async fn mend(node: &Node) {
 
 /// Events of an action, oldest first, as the instance's own auditor sees them.
 async fn noted(node: &Node, action: &str) -> Vec<Value> {
-    let answer = node.get(&format!("/v1/audit-events?action={action}&limit=200")).await;
+    let answer = node.get(&format!("/v1/audit-log/instance-events?action={action}&limit=200")).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let mut events = answer.json["items"].as_array().unwrap().clone();
     events.reverse();
@@ -89,7 +89,12 @@ on_both! {
         let passed = noted(&node, "verified").await;
         assert_eq!(passed.len(), 2, "a dry run leaves nothing");
         assert_eq!((&passed[0]["ip_address"], &passed[0]["success"], &passed[0]["error_message"]), (&json!("203.0.113.8"), &json!(true), &json!(null)));
-        let whole = node.get("/v1/audit-events?limit=200").await.text;
+        // In its own organization's list stands what was done with its keys, and nothing of strangers.
+        let own = node.get("/v1/audit-events?action=verify_refused").await.json;
+        assert_eq!((own["items"].as_array().unwrap().len(), &own["items"][0]["id"]), (1, &refused[0]["id"]));
+        let stranger = crate::security::member(&node, "b@example.com", &node.new_organization("other", "pro").await, keyward_core::access::Role::Owner).await.1;
+        assert_eq!(node.call_as(&stranger, Method::GET, "/v1/audit-log/instance-events", None).await.status, 403);
+        let whole = node.get("/v1/audit-log/instance-events?limit=200").await.text;
         for presented in [secret, unknown.expose(), &secret[..secret.len() - 1]] {
             assert!(!whole.contains(presented) && !whole.contains(&presented[presented.len() - 20..]), "nothing secret is kept");
         }

@@ -24,6 +24,7 @@ mod limits;
 mod lock_order;
 mod mails;
 mod metering;
+mod months;
 mod nginx;
 mod nodes;
 mod noted;

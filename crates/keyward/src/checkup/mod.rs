@@ -113,7 +113,16 @@ fn unseen() -> impl Iterator<Item = Finding> {
 
 async fn look_into(db: &Db, settings: &Settings, clock: &Clock) -> Vec<Finding> {
     let ground = Ground { db: db.clone(), clock: clock.clone(), board: Arc::default() };
+    let owner = match maintenance::connect_owner(db, &settings.maintenance) {
+        Ok(owner) => owner,
+        Err(error) => {
+            let action =
+                "Set maintenance.database_url to an address of the role that owns the tables, or leave it empty.";
+            return std::iter::once(Finding::failure("database", sentence(&error), action)).chain(unseen()).collect();
+        }
+    };
     let maintenance = Maintenance {
+        owner,
         jobs: Jobs::new(ground.clone(), settings.jobs.retention_days),
         settings: settings.maintenance.clone(),
         data_dir: settings.database.data_dir.clone(),

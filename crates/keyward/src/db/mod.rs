@@ -100,6 +100,9 @@ const CHECKPOINT_PAGES: &str = "8192";
 /// How long a statement waits for a connection before the database counts as unreachable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a connection that is seldom needed is kept.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
 impl Db {
     /// Opens (and makes, where absent) an SQLite file. Commits are durable: `synchronous=FULL`.
     pub async fn open_sqlite(file: &Path) -> Result<Self, DbError> {
@@ -130,6 +133,14 @@ impl Db {
             .connect_with(options.disable_statement_logging().application_name("keyward"))
             .await?;
         Ok(Self::Postgres(pool))
+    }
+
+    /// PostgreSQL that is connected to when it is first asked.
+    pub fn postgres_when_needed(url: &str) -> Result<Self, DbError> {
+        let options: PgConnectOptions = url.parse()?;
+        let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT).idle_timeout(IDLE_TIMEOUT);
+        let options = options.disable_statement_logging().application_name("keyward");
+        Ok(Self::Postgres(pool.connect_lazy_with(options)))
     }
 
     /// Opens an SQLite file that exists, to read in it and nothing else. Where no log stands beside the file nobody has it open, and

@@ -175,6 +175,7 @@ impl Maintenance {
             });
         }
         panels.push(self.check_partitions().await?);
+        panels.push(self.check_owner().await?);
         Ok(panels)
     }
 

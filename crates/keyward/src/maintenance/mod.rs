@@ -7,6 +7,7 @@ mod book;
 mod checks;
 mod conversion;
 mod health;
+mod owner;
 mod partitions;
 mod sql;
 mod sqlite;
@@ -21,18 +22,21 @@ use serde_json::{Value, json};
 use crate::audit::Audit;
 use crate::config::MaintenanceSettings;
 use crate::context::Context;
-use crate::db::{row, sql};
+use crate::db::{Db, row, sql};
 use crate::error::{Error, Result};
 use crate::ground::Ground;
 use crate::jobs::{Job, JobKind, Jobs};
 pub use conversion::Conversion;
 pub use health::{Health, Report, Status};
+pub(crate) use owner::connect as connect_owner;
 pub use stats::{IndexStats, PartitionStats, SlowQueries};
 
 /// Verbs and figures of the database.
 #[derive(Clone)]
 pub struct Maintenance {
     pub(crate) ground: Ground,
+    /// Where upkeep connects: perhaps as another role.
+    pub(crate) owner: Db,
     pub(crate) jobs: Jobs,
     pub(crate) settings: MaintenanceSettings,
     pub(crate) data_dir: PathBuf,
@@ -86,7 +90,7 @@ impl Maintenance {
     }
 
     async fn tables(&self) -> Result<Vec<TableRow>> {
-        Ok(sql::TABLES.on(&self.ground.db).all(&self.ground.db).await?)
+        Ok(sql::TABLES.on(&self.owner).all(&self.owner).await?)
     }
 
     /// The tables that a job names, or all; those of others only when they are named.

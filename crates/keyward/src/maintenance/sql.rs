@@ -29,6 +29,13 @@ pub const LEFTOVERS: &str = r"SELECT n.nspname::text AS schema, c.relname::text 
 
 pub const INTEGRITY: &str = "SELECT integrity_check AS value FROM pragma_integrity_check LIMIT 1";
 
+/// Its name and the start of its server: no two have both.
+pub const WHICH_DATABASE: &str =
+    "SELECT current_database() || ' ' || extract(epoch FROM pg_postmaster_start_time()) AS value";
+pub const OWNER: &str = "SELECT pg_get_userbyid(c.relowner)::text AS owner, current_user::text AS role,
+    pg_has_role(c.relowner, 'USAGE') AS ours
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relname = $1 AND n.nspname = current_schema()";
+
 pub const IS_MONITOR: &str = "SELECT pg_has_role('pg_monitor', 'USAGE') AS value";
 pub const ROLE: &str = "SELECT current_user::text AS value";
 pub const STATISTICS_RESET: &str =

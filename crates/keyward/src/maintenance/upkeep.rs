@@ -34,6 +34,9 @@ impl Maintenance {
 
     /// Does the upkeep of a job.
     pub(crate) async fn perform(&self, job: &Running) -> Result<Value> {
+        if self.ground.db.is_postgres() {
+            self.require_owner().await?;
+        }
         match job.kind {
             JobKind::Partitions => self.look_after_partitions(job).await,
             JobKind::Convert => self.perform_conversion(job).await,
@@ -110,7 +113,7 @@ impl Maintenance {
 
     /// Runs one statement that waits for others to end rather than for a lock, at most so long.
     pub(super) async fn run_within(&self, job: &Running, step: &Ddl, time: Duration) -> Result<()> {
-        let mut session = self.ground.db.session().await?;
+        let mut session = self.owner.session().await?;
         let time = time.as_millis().to_string();
         sql(statements::STATEMENT_TIMEOUT).bind(time).one::<(String,)>(&mut session).await?;
         let ran = self.until_cancelled(job, &mut session, step).await?;
@@ -132,13 +135,14 @@ impl Maintenance {
             ran = &mut statement => return Ok(ran),
             () = job.cancelled(), if process.is_some() => {}
         }
-        sql(statements::CANCEL).bind(process).one::<(bool,)>(&self.ground.db).await?;
+        // Only who began it may end it.
+        sql(statements::CANCEL).bind(process).one::<(bool,)>(&self.owner).await?;
         Ok(statement.await)
     }
 
     /// A session that does not wait long for locks.
     pub(super) async fn session(&self) -> Result<Session> {
-        let mut session = self.ground.db.session().await?;
+        let mut session = self.owner.session().await?;
         if let Session::Postgres(_) = session {
             let timeout = self.settings.lock_timeout_millis.to_string();
             sql(statements::LOCK_TIMEOUT).bind(timeout).one::<(String,)>(&mut session).await?;

@@ -52,6 +52,8 @@ pub fn subject_of(event: &EventRow) -> Subject {
         "SECURITY" if kind == "session" || action.starts_with("login") => Subject::Authentication,
         "SECURITY" if kind == "user" => Subject::Account,
         "SECURITY" if kind == "key" => Subject::Entity,
+        // Calls with a key, not changes of it.
+        "KEY" if ["limit_denied", "verified"].contains(&action) => Subject::Api,
         "KEY" | "ADMIN" | "SYSTEM" => Subject::Entity,
         _ => Subject::Api,
     }

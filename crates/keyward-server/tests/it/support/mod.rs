@@ -164,7 +164,11 @@ impl Node {
 
     /// The same at another time, for what must agree with others about the time.
     pub async fn start_at(clock: ManualClock, backend: Backend, change: impl FnOnce(&mut Layers)) -> Self {
-        let place = Place::new(backend).await;
+        Self::start_in(Place::new(backend).await, clock, change).await
+    }
+
+    /// The same in a place that is there already.
+    pub async fn start_in(place: Place, clock: ManualClock, change: impl FnOnce(&mut Layers)) -> Self {
         let mut node = Self::open(place, clock, change).await;
         let request = SetupRequest { email: "owner@example.com".into(), organization: "Acme".into(), password: None };
         let keyward = &node.app.keyward;

@@ -140,7 +140,7 @@ impl Maintenance {
 
     /// Compares what the new table shows before the cut with what the old one holds, in one snapshot.
     async fn verify(&self, steps: &Steps) -> Result<Sum> {
-        let mut session = self.ground.db.session().await?;
+        let mut session = self.owner.session().await?;
         crate::db::ddl("BEGIN ISOLATION LEVEL REPEATABLE READ").run(&mut session).await?;
         let through: Sum = steps.sum(&steps.table).one(&mut session).await?;
         let held: Sum = steps.sum(&steps.legacy()).one(&mut session).await?;

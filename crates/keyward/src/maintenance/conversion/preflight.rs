@@ -38,7 +38,7 @@ impl Maintenance {
             let latest =
                 crate::db::ddl("SELECT (extract(epoch FROM max(").name(column).then(")))::bigint AS value FROM ");
             // Of an empty table there is no latest instant.
-            let latest = latest.name(table).number(&self.ground.db).await.unwrap_or_default();
+            let latest = latest.name(table).number(&self.owner).await.unwrap_or_default();
             if latest >= cut.as_seconds() {
                 reasons.push(format!("it has rows from {cut} on, where the months are to begin"));
             }

@@ -67,7 +67,7 @@ impl Steps {
         let mut month = Month::of(self.cut);
         for _ in 0..months {
             let range = Range { from: month.start(), to: month.end() };
-            steps.push(attach(&self.new_table(), &format!("{}_{}", self.table, range.label()), range));
+            steps.push(attach(&self.new_table(), &format!("{}_{}", self.table, range.label()), range, None));
             month = Month::of(month.end());
         }
         let alter = || ddl("ALTER TABLE ").name(&self.table);

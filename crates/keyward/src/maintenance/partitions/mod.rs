@@ -163,12 +163,13 @@ impl Maintenance {
         let present: Vec<Range> = children.iter().filter_map(Child::range).collect();
         let ranges = plan::missing(self.ground.now(), self.settings.partitions_ahead, &present);
         let taken = self.tables().await?;
+        let shut_out = self.shut_out(parent).await?;
         let step = |range: Range| {
             let wanted = format!("{}_{}", parent.name, range.label());
             // A table of that name that was taken out keeps it.
             let mut names = std::iter::once(wanted.clone()).chain((2..).map(|number| format!("{wanted}_{number}")));
             let name = names.find(|name| !taken.iter().any(|table| table.name == *name)).unwrap_or(wanted);
-            let step = attach(&parent.name, &name, range);
+            let step = attach(&parent.name, &name, range, shut_out.as_deref());
             (name, step)
         };
         Ok(ranges.into_iter().map(step).collect())
@@ -244,7 +245,13 @@ impl Maintenance {
     }
 }
 
-/// One transaction: only an attach lets writers through. The desk of the book makes months as well, never at the same time.
-pub(super) fn attach(parent: &str, name: &str, range: Range) -> Ddl {
-    ddl("BEGIN; ").then(HOLD_DESK).then("; ").partition(parent, name, range.from, range.to).then("; COMMIT")
+/// One transaction: only an attach lets writers through. The desk of the book makes months as well, never at the same time. Who is
+/// shut out has no right to the month itself, whatever rights new tables come with.
+pub(super) fn attach(parent: &str, name: &str, range: Range, shut_out: Option<&str>) -> Ddl {
+    let made = ddl("BEGIN; ").then(HOLD_DESK).then("; ").partition(parent, name, range.from, range.to);
+    let shut = match shut_out {
+        Some(role) => made.then("; REVOKE ALL ON ").name(name).then(" FROM ").name(role),
+        None => made,
+    };
+    shut.then("; COMMIT")
 }

@@ -105,7 +105,7 @@ impl Maintenance {
         drop(copied);
         file.flush().await.map_err(unusable)?;
         file.into_inner().sync_all().await.map_err(unusable)?;
-        let rows = ddl("SELECT count(*) AS value FROM ").name(&child.name).number(&self.ground.db).await?;
+        let rows = ddl("SELECT count(*) AS value FROM ").name(&child.name).number(&self.owner).await?;
         let archive = Archive {
             name: child.name.clone(),
             row_count: rows,
