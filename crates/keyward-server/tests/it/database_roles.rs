@@ -3,6 +3,7 @@
 use keyward::jobs::JobKind;
 use serde_json::{Value, json};
 
+use crate::doctor::doctor;
 use crate::jobs::{ended, start};
 use crate::support::{Backend, Node, Place, start_of_time};
 
@@ -88,6 +89,10 @@ async fn upkeep_goes_by_the_owners_address() {
     assert_eq!(told["status"], "unknown", "{told}");
     let why = told["why"].as_str().unwrap();
     assert!(why.contains(&owner_role) && why.contains("maintenance.database_url"), "{why}");
+    let doctors = doctor(&as_server, &[]);
+    assert_eq!((doctors.status("owner"), doctors.reason("owner").contains(why)), ("unknown", true));
+    let address = [("KEYWARD_MAINTENANCE_DATABASE_URL", as_owner.database_url().unwrap())];
+    assert!(!doctor(&as_server, &address).checks.contains_key("owner"), "what is well is not listed");
     let failed = ended(&known, &start(&known, JobKind::Partitions, &[]).await).await;
     assert_eq!(failed["status"], "failed", "{failed}");
     assert!(failed["error"].as_str().unwrap().contains("must be owner"), "{failed}");

@@ -16,24 +16,24 @@ const PEPPER: &str = "1:00112233445566778899aabbccddeeff00112233445566778899aabb
 const OTHER_PEPPER: &str = "1:ff112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
 /// What it said: the exit code, all of its words, and each check's finding.
-struct Told {
+pub struct Told {
     code: i32,
     text: String,
-    checks: BTreeMap<String, Value>,
+    pub checks: BTreeMap<String, Value>,
 }
 
 impl Told {
     /// How a check came out.
-    fn status(&self, check: &str) -> &str {
+    pub fn status(&self, check: &str) -> &str {
         self.checks.get(check).and_then(|finding| finding["status"].as_str()).unwrap_or_else(|| panic!("{}", self.text))
     }
 
-    fn reason(&self, check: &str) -> &str {
+    pub fn reason(&self, check: &str) -> &str {
         self.checks[check]["reason"].as_str().unwrap()
     }
 }
 
-fn doctor(place: &Place, settings: &[(&str, &str)]) -> Told {
+pub fn doctor(place: &Place, settings: &[(&str, &str)]) -> Told {
     let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_keyward")));
     command.env_clear().args(["doctor", "--json", "--data-dir"]).arg(place.folder());
     command.args(place.database_url().map(|url| ["--database-url", url]).into_iter().flatten());
