@@ -24,7 +24,7 @@ mod sql;
 mod tiles;
 mod verify;
 
-pub(crate) use classes::{Classes, Noted, NotedKey};
+pub(crate) use classes::Classes;
 pub use erase::Erased;
 pub(crate) use event::append;
 pub use event::{Event, EventType, Resource};

@@ -12,12 +12,13 @@ use keyward_core::key::{self, KeyDigest, Shape};
 use keyward_core::limit::{LimitRule, QuotaRule};
 use keyward_core::record::{Allowance, KeyRecord, RecordParts, Tenant};
 use keyward_core::time::Timestamp;
-use keyward_core::verdict::Reach;
+use keyward_core::verdict::{Outcome, Reach};
 use serde_json::Value;
 use sha2::{Digest, Sha256, Sha512};
 
 use super::{Verifier, sql as statements};
 use crate::accounts::people;
+use crate::config::WhenUnreachable;
 use crate::db::{Json, row, sql};
 use crate::error::{Error, Result};
 use crate::keys::RulesText;
@@ -127,6 +128,21 @@ impl Verifier {
             self.absent.insert(absent_slot, generation);
         }
         Ok(None)
+    }
+
+    /// The last resort when the database does not answer: memory past its time, if the setting allows it.
+    pub(super) fn without_the_database(
+        &self,
+        digest: &KeyDigest,
+        reach: Reach,
+        now: Timestamp,
+    ) -> Option<Result<Arc<KeyRecord>, Outcome>> {
+        let earlier = now.plus_seconds(-i64::from(self.settings.stale_seconds));
+        if self.settings.when_unreachable != WhenUnreachable::Stale || !self.ground.board.is_fresh(earlier) {
+            return None;
+        }
+        let record = self.known.get(&digest.slot()).filter(|record| record.digest == *digest)?;
+        Some(if reach.includes(record.tenant.id) { Ok(record) } else { Err(Outcome::NotFound) })
     }
 
     /// One indexed read for our own digests and the fast imported ones; the slow ones only where they can be.

@@ -22,8 +22,8 @@ use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 
 use crate::announce::Subject;
-use crate::audit::{Classes, Noted, NotedKey};
-use crate::config::{KeySettings, VerifySettings, WhenUnreachable};
+use crate::audit::Classes;
+use crate::config::{KeySettings, VerifySettings};
 use crate::ground::Ground;
 use crate::keys::peppers::Peppers;
 use crate::limits::{Drawn, Limits};
@@ -81,6 +81,8 @@ pub struct Verifier {
     meter: Arc<Meter>,
     classes: Arc<Classes>,
 }
+
+type Judged<T> = Result<T, CannotJudge>;
 
 /// Where verifications are counted.
 pub(crate) struct Counting {
@@ -213,29 +215,9 @@ impl Verifier {
         self.applied.store(posted, Ordering::Release);
     }
 
-    /// The last resort when the database does not answer: memory past its time, if the setting allows it.
-    fn without_the_database(
-        &self,
-        digest: &KeyDigest,
-        reach: Reach,
-        now: Timestamp,
-    ) -> Option<Result<Arc<KeyRecord>, Outcome>> {
-        let earlier = now.plus_seconds(-i64::from(self.settings.stale_seconds));
-        if self.settings.when_unreachable != WhenUnreachable::Stale || !self.ground.board.is_fresh(earlier) {
-            return None;
-        }
-        let record = self.known.get(&digest.slot()).filter(|record| record.digest == *digest)?;
-        Some(if reach.includes(record.tenant.id) { Ok(record) } else { Err(Outcome::NotFound) })
-    }
-
     /// Judges a found key, takes its limits, counts it, and notes its use. `None` when something has to be fetched
     /// first; then nothing was done.
-    fn conclude(
-        &self,
-        record: &Arc<KeyRecord>,
-        request: &Request<'_>,
-        now: Timestamp,
-    ) -> Result<Option<Verdict>, CannotJudge> {
+    fn conclude(&self, record: &Arc<KeyRecord>, request: &Request<'_>, now: Timestamp) -> Judged<Option<Verdict>> {
         let request = &self.with_country(record, request);
         let verdict = judge(record, request, now);
         // One branch for what is refused and for what may not pass without a record; both are seldom.
@@ -255,12 +237,7 @@ impl Verifier {
 
     /// The way of a call whose limits cannot be decided from memory.
     #[cold]
-    async fn conclude_slowly(
-        &self,
-        record: Arc<KeyRecord>,
-        request: &Request<'_>,
-        now: Timestamp,
-    ) -> Result<Verdict, CannotJudge> {
+    async fn conclude_slowly(&self, record: Arc<KeyRecord>, request: &Request<'_>, now: Timestamp) -> Judged<Verdict> {
         let request = &self.with_country(&record, request);
         let drawn = self.limits.draw_slowly(&record, request, now).await.map_err(|error| {
             self.metrics.unjudged.inc();
@@ -276,7 +253,7 @@ impl Verifier {
         record: &KeyRecord,
         request: &Request<'_>,
         now: Timestamp,
-    ) -> Result<Verdict, CannotJudge> {
+    ) -> Judged<Verdict> {
         match drawn {
             Drawn::Decided(decision) => verdict.limited(decision, request.dry_run),
             Drawn::Unknown(index) => {
@@ -302,19 +279,9 @@ impl Verifier {
 
     /// # Errors
     /// When the book has no room for what was decided, and must have it; then nothing was noted.
-    fn note(
-        &self,
-        verdict: &Verdict,
-        record: &KeyRecord,
-        request: &Request<'_>,
-        now: Timestamp,
-    ) -> Result<(), CannotJudge> {
+    fn note(&self, verdict: &Verdict, record: &KeyRecord, request: &Request<'_>, now: Timestamp) -> Judged<()> {
         if self.classes.note(verdict.outcome) {
-            let key = NotedKey { organization: record.tenant.id, key: record.key_id, secret: record.secret_id };
-            let denied = verdict.limits.iter().find(|state| state.refused && verdict.outcome == Outcome::RateLimited);
-            let limit = denied.map(|state| state.rule.clone());
-            let noted = Noted { outcome: verdict.outcome, key: Some(key), limit, address: request.ip, at: now };
-            self.classes.put(noted).map_err(cannot_judge)?;
+            self.classes.put(verdict, Some(record), request.ip, now).map_err(cannot_judge)?;
         }
         self.metrics.count(verdict.outcome);
         self.meter.count(record, verdict.outcome, request, now);
@@ -332,17 +299,17 @@ impl Verifier {
         presented: &str,
         request: &Request<'_>,
         now: Timestamp,
-    ) -> Result<Verdict, CannotJudge> {
+    ) -> Judged<Verdict> {
+        let verdict = Verdict::unknown(outcome, request.dry_run);
         if !request.dry_run {
             if self.classes.note(outcome) {
-                let noted = Noted { outcome, key: None, limit: None, address: request.ip, at: now };
-                self.classes.put(noted).map_err(cannot_judge)?;
+                self.classes.put(&verdict, None, request.ip, now).map_err(cannot_judge)?;
             }
             self.metrics.count(outcome);
             self.meter.count_unknown(outcome, now);
             self.journal.note_refusal(outcome, None, Some(presented), request.ip, now);
         }
-        Ok(Verdict::unknown(outcome, request.dry_run))
+        Ok(verdict)
     }
 
     /// Who presents this service key, if it is in force from that address. Counts nothing but its last use.

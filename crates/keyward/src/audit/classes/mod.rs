@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use keyward_core::id::{self, Id};
 use keyward_core::limit::LimitRule;
+use keyward_core::record::KeyRecord;
 use keyward_core::time::Timestamp;
-use keyward_core::verdict::Outcome;
+use keyward_core::verdict::{Outcome, Verdict};
 use tokio::sync::Notify;
 
 use super::Audit;
@@ -64,21 +65,35 @@ impl Class {
 
 /// What is left of a verification until it is written. Nothing in it is secret.
 #[derive(Debug, Clone)]
-pub(crate) struct Noted {
-    pub outcome: Outcome,
+struct Noted {
+    outcome: Outcome,
     /// Absent where the presented string opened no key.
-    pub key: Option<NotedKey>,
+    key: Option<NotedKey>,
     /// The limit that denied.
-    pub limit: Option<Arc<LimitRule>>,
-    pub address: Option<IpAddr>,
-    pub at: Timestamp,
+    limit: Option<Arc<LimitRule>>,
+    address: Option<IpAddr>,
+    at: Timestamp,
+}
+
+impl Noted {
+    fn of(verdict: &Verdict, record: Option<&KeyRecord>, address: Option<IpAddr>, at: Timestamp) -> Self {
+        let key = |record: &KeyRecord| NotedKey {
+            organization: record.tenant.id,
+            key: record.key_id,
+            secret: record.secret_id,
+        };
+        // A limit that would have refused beside a quota that did is not what denied.
+        let denied = verdict.limits.iter().find(|state| state.refused && verdict.outcome == Outcome::RateLimited);
+        let limit = denied.map(|state| state.rule.clone());
+        Self { outcome: verdict.outcome, key: record.map(key), limit, address, at }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct NotedKey {
-    pub organization: Id<id::Organization>,
-    pub key: Id<id::Key>,
-    pub secret: Id<id::KeySecret>,
+struct NotedKey {
+    organization: Id<id::Organization>,
+    key: Id<id::Key>,
+    secret: Id<id::KeySecret>,
 }
 
 /// A queue for each class: a flood of one takes no room from another.
@@ -128,12 +143,20 @@ impl Classes {
         self.of(Class::Verify).require_room()
     }
 
-    /// Takes a record in.
+    /// Takes in a record of what was decided. Apart from the hot path: by default no class is on.
     ///
     /// # Errors
     /// When there is no room and its class is closed.
-    pub(crate) fn put(&self, noted: Noted) -> Result<()> {
-        let class = Class::of(noted.outcome);
+    #[cold]
+    pub(crate) fn put(
+        &self,
+        verdict: &Verdict,
+        record: Option<&KeyRecord>,
+        address: Option<IpAddr>,
+        at: Timestamp,
+    ) -> Result<()> {
+        let class = Class::of(verdict.outcome);
+        let noted = Noted::of(verdict, record, address, at);
         let queue = self.of(class);
         let length = match (class, queue.policy) {
             // It has asked for room before: the queue grows beyond it by at most the calls that are under way.
