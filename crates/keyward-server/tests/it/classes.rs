@@ -1,10 +1,15 @@
 //! Verifications in the book: what is noted of them, what becomes of those that find no room, and that the hot path never waits.
 
+use std::time::Duration;
+
 use http::Method;
 use keyward::config::Layers;
 use keyward_core::key::{Style, generate};
 use serde_json::{Value, json};
+use sqlx::{Connection, Executor, PgConnection};
 
+use crate::nodes::database_port;
+use crate::support::proxy::Proxy;
 use crate::support::{Answer, Backend, Node, on_both};
 
 fn noting(policies: &[(&str, &str)], queue: i64) -> impl Fn(&mut Layers) {
@@ -212,4 +217,44 @@ async fn what_waits_is_written_when_the_node_stops() {
         node.stop().await;
         assert_eq!(place.tell(written).await, 5);
     }
+}
+
+/// A commit waits until the test lets go of its lock.
+const HOLD_UP_COMMITS: &str = "CREATE FUNCTION hold_up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN NULL; END $$;
+    CREATE CONSTRAINT TRIGGER hold_up AFTER UPDATE ON audit_head DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION hold_up()";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_committed_without_an_answer_is_not_written_twice() {
+    let one = Node::start(Backend::Postgres).await;
+    let proxy = Proxy::before(database_port(&one)).await;
+    let two = one.join(one.place.through(proxy.port), |layers| {
+        noting(&[("verify_refused", "open")], 1_000)(layers);
+        layers.flag("verify.flush_millis", 600_000);
+    });
+    let two = two.await;
+    for _ in 0..3 {
+        assert_eq!(two.code_of("nonsense").await, "malformed");
+    }
+    // Numbers what waits, so that nothing of the first node's meets the lock.
+    one.tell("SELECT count(*) AS value FROM audit_event").await;
+    one.tamper(HOLD_UP_COMMITS).await;
+    let mut holder = PgConnection::connect(one.place.database_url().unwrap()).await.unwrap();
+    holder.execute("SELECT pg_advisory_lock(4711)").await.unwrap();
+    let app = two.app.clone();
+    let flushing = tokio::spawn(async move { app.keyward.flush().await });
+    let held_up = "SELECT count(*) AS value FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted";
+    let mut tries = tokio::time::interval(Duration::from_millis(10));
+    while one.place.tell(held_up).await == 0 {
+        tries.tick().await;
+    }
+    proxy.cut();
+    assert!(flushing.await.unwrap().is_err(), "the answer never came");
+    holder.execute("SELECT pg_advisory_unlock(4711)").await.unwrap();
+    let written = "SELECT count(*) AS value FROM audit_event WHERE action = 'verify_refused'";
+    while one.place.tell(written).await == 0 {
+        tries.tick().await;
+    }
+    proxy.mend();
+    two.app.keyward.flush().await.unwrap();
+    assert_eq!(one.place.tell(written).await, 3);
 }

@@ -32,7 +32,7 @@ async fn remember(node: &Node, key: &str) {
     panic!("the key was never remembered");
 }
 
-fn database_port(node: &Node) -> u16 {
+pub fn database_port(node: &Node) -> u16 {
     let url = node.place.database_url().expect("PostgreSQL");
     url.rsplit_once('/').unwrap().0.rsplit_once(':').unwrap().1.parse().unwrap()
 }
