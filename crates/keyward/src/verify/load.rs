@@ -16,7 +16,7 @@ use keyward_core::verdict::{Outcome, Reach};
 use serde_json::Value;
 use sha2::{Digest, Sha256, Sha512};
 
-use super::{Verifier, sql as statements};
+use super::{Verifier, place_of, sql as statements};
 use crate::accounts::people;
 use crate::config::WhenUnreachable;
 use crate::db::{Json, row, sql};
@@ -84,7 +84,7 @@ impl Verifier {
         }
         // One flight per digest; whoever waits is handed the same record. Absent keys have no flight to share.
         let guard = if fresh {
-            match self.known.get_value_or_guard_async(&digest.slot()).await {
+            match self.known.get_value_or_guard_async(&place_of(digest.slot())).await {
                 Ok(record)
                     if record.digest == digest
                         && !record.tenant.is_superseded()
@@ -117,7 +117,7 @@ impl Verifier {
         if remember {
             match guard {
                 Some(guard) => drop(guard.insert(record.clone())),
-                None => self.known.insert(digest.slot(), record.clone()),
+                None => self.known.insert(place_of(digest.slot()), record.clone()),
             }
         }
         drop(tenants);
@@ -141,7 +141,7 @@ impl Verifier {
         if self.settings.when_unreachable != WhenUnreachable::Stale || !self.ground.board.is_fresh(earlier) {
             return None;
         }
-        let record = self.known.get(&digest.slot()).filter(|record| record.digest == *digest)?;
+        let record = self.known.get(&place_of(digest.slot())).filter(|record| record.digest == *digest)?;
         Some(if reach.includes(record.tenant.id) { Ok(record) } else { Err(Outcome::NotFound) })
     }
 

@@ -48,12 +48,21 @@ impl Hasher for SlotHasher {
         unreachable!("only slots are hashed");
     }
 
+    fn write_u64(&mut self, place: u64) {
+        self.0 = place;
+    }
+
     fn write_u128(&mut self, slot: u128) {
         self.0 = slot as u64;
     }
 }
 
-type SlotCache<V> = Cache<u128, V, quick_cache::UnitWeighter, BuildHasherDefault<SlotHasher>>;
+/// Where the record of a slot is kept.
+fn place_of(slot: u128) -> u64 {
+    slot as u64
+}
+
+type SlotCache<K, V> = Cache<K, V, quick_cache::UnitWeighter, BuildHasherDefault<SlotHasher>>;
 
 /// Judges keys of this instance, in process.
 pub struct Verifier {
@@ -62,9 +71,10 @@ pub struct Verifier {
     pub(crate) metrics: Arc<Metrics>,
     settings: VerifySettings,
     import_hmac_keys: Vec<Vec<u8>>,
-    known: SlotCache<Arc<KeyRecord>>,
+    /// By half of a slot, to be small; a record of another digest in its place counts as none.
+    known: SlotCache<u64, Arc<KeyRecord>>,
     /// Slots that were looked for and not found, with the generation in which that was so.
-    absent: SlotCache<u64>,
+    absent: SlotCache<u128, u64>,
     absent_generation: AtomicU64,
     /// How far the announcements have been taken in.
     applied: AtomicU64,
@@ -188,7 +198,7 @@ impl Verifier {
         if !self.ground.board.is_fresh(now) {
             return None;
         }
-        let record = self.known.get(&digest.slot())?;
+        let record = self.known.get(&place_of(digest.slot()))?;
         (record.digest == *digest && !record.tenant.is_superseded()).then_some(record)
     }
 
@@ -198,7 +208,7 @@ impl Verifier {
         let (posted, subjects) = self.ground.board.take();
         for subject in subjects {
             match subject {
-                Subject::Secret(slot) => drop(self.known.remove(&slot)),
+                Subject::Secret(slot) => drop(self.known.remove(&place_of(slot))),
                 Subject::Organization(id) => tenants.supersede(id),
                 Subject::Issued => drop(self.absent_generation.fetch_add(1, Ordering::AcqRel)),
                 Subject::Person(_) => {}
@@ -250,7 +260,7 @@ impl Verifier {
         &self,
         mut verdict: Verdict,
         drawn: Drawn,
-        record: &KeyRecord,
+        record: &Arc<KeyRecord>,
         request: &Request<'_>,
         now: Timestamp,
     ) -> Judged<Verdict> {
@@ -271,7 +281,7 @@ impl Verifier {
     /// Only keys that have such a rule pay for the look-up.
     fn with_country<'a>(&self, record: &KeyRecord, request: &Request<'a>) -> Request<'a> {
         let mut request = *request;
-        if record.rules.as_ref().is_some_and(|rules| !rules.countries.is_empty()) {
+        if record.rules().is_some_and(|rules| !rules.countries.is_empty()) {
             request.country = request.country.or_else(|| self.countries.of(request.ip?));
         }
         request
@@ -279,7 +289,7 @@ impl Verifier {
 
     /// # Errors
     /// When the book has no room for what was decided, and must have it; then nothing was noted.
-    fn note(&self, verdict: &Verdict, record: &KeyRecord, request: &Request<'_>, now: Timestamp) -> Judged<()> {
+    fn note(&self, verdict: &Verdict, record: &Arc<KeyRecord>, request: &Request<'_>, now: Timestamp) -> Judged<()> {
         if self.classes.note(verdict.outcome) {
             self.classes.put(verdict, Some(record), request.ip, now).map_err(cannot_judge)?;
         }
@@ -324,7 +334,7 @@ impl Verifier {
         let request = Request { ip, ..Request::default() };
         // Routes and scopes are rules for the operator's API, not for ours.
         let outcome = verdict::judge(record, &request, now);
-        let admits = matches!(outcome, Outcome::Valid | Outcome::RouteForbidden) && record.grant.is_some();
+        let admits = matches!(outcome, Outcome::Valid | Outcome::RouteForbidden) && record.grant().is_some();
         if admits {
             self.journal.note_use(record, ip, now);
         }
@@ -340,12 +350,7 @@ impl Verifier {
     }
 
     /// Verifies as of `now`.
-    pub(crate) async fn verify_at(
-        &self,
-        presented: &str,
-        request: &Request<'_>,
-        now: Timestamp,
-    ) -> Result<Verdict, CannotJudge> {
+    pub(crate) async fn verify_at(&self, presented: &str, request: &Request<'_>, now: Timestamp) -> Judged<Verdict> {
         let verdict = match self.find(presented, request.reach, now).await? {
             Ok(record) => match self.conclude(&record, request, now)? {
                 Some(verdict) => verdict,
