@@ -64,6 +64,9 @@ fn place_of(slot: u128) -> u64 {
 
 type SlotCache<K, V> = Cache<K, V, quick_cache::UnitWeighter, BuildHasherDefault<SlotHasher>>;
 
+/// What came of a call, unless it cannot be judged now.
+type Judged<T> = Result<T, CannotJudge>;
+
 /// Judges keys of this instance, in process.
 pub struct Verifier {
     ground: Ground,
@@ -91,8 +94,6 @@ pub struct Verifier {
     meter: Arc<Meter>,
     classes: Arc<Classes>,
 }
-
-type Judged<T> = Result<T, CannotJudge>;
 
 /// Where verifications are counted.
 pub(crate) struct Counting {
