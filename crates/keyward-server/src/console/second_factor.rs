@@ -67,7 +67,7 @@ async fn prove(State(app): State<SharedApp>, mut visitor: Visitor, request: Requ
         return Problem::plain(Code::CsrfFailed).into_response();
     }
     let answers = match read_body(request, &app).await {
-        Ok(body) => super::read_form::<Answers>(&body),
+        Ok(body) => super::link::read_form::<Answers>(&body),
         Err(problem) => return problem.into_response(),
     };
     let Some(answers) = answers else { return Problem::plain(Code::MalformedRequest).into_response() };

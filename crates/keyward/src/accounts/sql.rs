@@ -107,6 +107,10 @@ pub const INVITATIONS: &str = "SELECT * FROM invitation WHERE organization_id IS
     AND accepted_at IS NULL AND revoked_at IS NULL AND (created_at, id) < ($2, $3) ORDER BY created_at DESC, id DESC LIMIT $4";
 pub const OPEN_INVITATION: &str =
     "SELECT * FROM invitation WHERE digest = $1 AND accepted_at IS NULL AND revoked_at IS NULL AND expires_at > $2";
+/// What an open invitation says to whoever holds its link.
+pub const INVITED: &str = "SELECT i.email, i.role, o.name AS organization, p.id AS person
+    FROM invitation i LEFT JOIN organization o ON o.id = i.organization_id LEFT JOIN person p ON p.email = i.email
+    WHERE i.digest = $1 AND i.accepted_at IS NULL AND i.revoked_at IS NULL AND i.expires_at > $2";
 pub const ACCEPT_INVITATION: &str =
     "UPDATE invitation SET accepted_at = $2 WHERE id = $1 AND accepted_at IS NULL AND revoked_at IS NULL";
 pub const REVOKE_INVITATION: &str = "UPDATE invitation SET revoked_at = $3

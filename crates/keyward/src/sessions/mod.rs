@@ -57,6 +57,7 @@ pub use csrf::CSRF_SECONDS;
 pub use current::Present;
 pub use factors::Proof;
 pub use identities::IdentityRow;
+pub use password::Resettable;
 pub use login::{Credentials, PENDING_SECONDS, SignedIn};
 pub use totp::Enrolment;
 
