@@ -65,7 +65,10 @@ fn told(detail: &str, language: Language) -> String {
     let number: String = detail.chars().filter(char::is_ascii_digit).collect();
     let shape = if number.is_empty() { detail.to_owned() } else { detail.replace(&number, "#") };
     let known = SAID.iter().find(|(said, ..)| *said == shape);
-    known.map_or_else(|| detail.to_owned(), |(_, english, japanese)| language.say(english, japanese).replace('#', &number))
+    known.map_or_else(
+        || detail.to_owned(),
+        |(_, english, japanese)| language.say(english, japanese).replace('#', &number),
+    )
 }
 
 /// A field to type into.
@@ -148,12 +151,10 @@ impl<'a> Form<'a> {
             attributes: &attributes,
             ..Field::default()
         };
-        let again = Field {
-            name: AGAIN,
-            label: language.say("Password, again", "パスワード（確認用）"),
-            hint: "",
-            ..password
-        };
+        let again =
+            Field {
+                name: AGAIN, label: language.say("Password, again", "パスワード（確認用）"), hint: "", ..password
+            };
         self.field(&password).field(&again)
     }
 

@@ -63,11 +63,8 @@ async fn accept(State(app): State<SharedApp>, request: Request) -> Response {
     if !differing.is_empty() {
         return wrong(&differing);
     }
-    let acceptance = Acceptance {
-        token: token.clone(),
-        name: Some(name.clone()),
-        password: Some(Secret::new(password)),
-    };
+    let acceptance =
+        Acceptance { token: token.clone(), name: Some(name.clone()), password: Some(Secret::new(password)) };
     match people.accept(&reader.visitor.context, &acceptance).await {
         Ok(_) => joined(&reader, &invited),
         Err(error) if error.code.status() == 422 => wrong(&Fault::of(&error, reader.language)),
@@ -125,10 +122,7 @@ fn joined(reader: &Reader, invited: &Invited) -> Response {
     let (place, email) = (place_of(invited, reader.language), escape(&invited.email));
     let (title, meaning) = reader.language.say(
         (format!("You have joined {place}"), format!("From now on, sign in as <b>{email}</b> with your password.")),
-        (
-            format!("{place}に参加しました"),
-            format!("今後は<b>{email}</b>とパスワードでサインインしてください。"),
-        ),
+        (format!("{place}に参加しました"), format!("今後は<b>{email}</b>とパスワードでサインインしてください。")),
     );
     reader.done(StatusCode::OK, &title, &meaning)
 }

@@ -43,10 +43,9 @@ impl Reader {
         let reader = Self::visiting(app, request).await?;
         if reader.token().is_empty() {
             let title = reader.language.say("This page needs its link", "リンクから開いてください");
-            let meaning = reader.language.say(
-                "Open it by the link that you were sent.",
-                "このページは、お送りしたリンクから開いてください。",
-            );
+            let meaning = reader
+                .language
+                .say("Open it by the link that you were sent.", "このページは、お送りしたリンクから開いてください。");
             return Err(reader.tell(StatusCode::GONE, title, meaning));
         }
         Ok(reader)
@@ -145,7 +144,10 @@ impl Reader {
         let (title, meaning) = match (problem.0.code, problem.0.retry_after_seconds()) {
             (Code::CsrfFailed, _) => self.language.say(
                 ("This form came from elsewhere", "It must be sent from its own page. Nothing was changed.".to_owned()),
-                ("別のページから送信されました", "このフォームは元のページから送信してください。変更は行われていません。".to_owned()),
+                (
+                    "別のページから送信されました",
+                    "このフォームは元のページから送信してください。変更は行われていません。".to_owned(),
+                ),
             ),
             (Code::RateLimited, Some(seconds)) => self.language.say(
                 ("Too many tries", format!("Wait {seconds} seconds, then try again.")),
@@ -153,15 +155,22 @@ impl Reader {
             ),
             (_, Some(_)) => self.language.say(
                 ("Not ready", "Try again in a moment. Nothing was changed.".to_owned()),
-                ("現在ご利用いただけません", "しばらくしてから、もう一度お試しください。変更は行われていません。".to_owned()),
+                (
+                    "現在ご利用いただけません",
+                    "しばらくしてから、もう一度お試しください。変更は行われていません。".to_owned(),
+                ),
             ),
             _ => self.language.say(
                 ("This did not work", "Go back and try again. Nothing was changed.".to_owned()),
-                ("処理できませんでした", "前のページに戻って、もう一度お試しください。変更は行われていません。".to_owned()),
+                (
+                    "処理できませんでした",
+                    "前のページに戻って、もう一度お試しください。変更は行われていません。".to_owned(),
+                ),
             ),
         };
         let mut response = self.tell(problem.status(), title, &meaning);
-        let told = problem.headers().filter(|(name, _)| *name != header::CONTENT_TYPE && *name != header::CACHE_CONTROL);
+        let told =
+            problem.headers().filter(|(name, _)| *name != header::CONTENT_TYPE && *name != header::CACHE_CONTROL);
         response.headers_mut().extend(told);
         response
     }

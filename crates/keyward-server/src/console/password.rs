@@ -108,7 +108,8 @@ async fn ask_address(State(app): State<SharedApp>, request: Request) -> Response
     };
     let language = reader.language;
     let title = language.say("Forgotten your password?", "パスワードをお忘れの方");
-    let lead = language.say("A mail will bring you a link to set a new one.", "再設定用のリンクをメールでお送りします。");
+    let lead =
+        language.say("A mail will bring you a link to set a new one.", "再設定用のリンクをメールでお送りします。");
     let email = Field {
         name: "email",
         label: language.say("E-mail", "メールアドレス"),

@@ -73,7 +73,10 @@ async fn found(State(app): State<SharedApp>, request: Request) -> Response {
         Ok(issued) => {
             let (title, meaning) = reader.language.say(
                 ("Ready", "This is your first service key. It is shown only now; keep it safe."),
-                ("準備ができました", "最初のサービスキーです。表示されるのは今回だけですので、安全な場所に保管してください。"),
+                (
+                    "準備ができました",
+                    "最初のサービスキーです。表示されるのは今回だけですので、安全な場所に保管してください。",
+                ),
             );
             let next = reader.language.say(
                 "Next: <a href=\"/docs\">the API reference</a>.",

@@ -96,7 +96,9 @@ pub const MEMBERS: &str = "SELECT p.id, p.email, p.name, p.disabled_at, b.role, 
     ORDER BY b.created_at DESC, p.id DESC LIMIT $5";
 pub const COUNT_PLACES_BUT: &str = "SELECT count(*) AS value FROM role_binding
     WHERE person_id = $1 AND organization_id IS DISTINCT FROM $2";
-pub const SET_DISABLED: &str = "UPDATE person SET disabled_at = $2, updated_at = $3 WHERE id = $1";
+/// Nothing, where it is so already.
+pub const SET_DISABLED: &str = "UPDATE person SET disabled_at = $2, updated_at = $3
+    WHERE id = $1 AND (disabled_at IS NULL) <> ($2 IS NULL)";
 pub const END_SESSIONS_OF: &str =
     "UPDATE session SET ended_at = $2, end_reason = 'disabled' WHERE person_id = $1 AND ended_at IS NULL";
 pub const FIND_BY_EMAIL: &str = "SELECT id AS value FROM person WHERE email = $1";

@@ -57,8 +57,8 @@ pub use csrf::CSRF_SECONDS;
 pub use current::Present;
 pub use factors::Proof;
 pub use identities::IdentityRow;
-pub use password::Resettable;
 pub use login::{Credentials, PENDING_SECONDS, SignedIn};
+pub use password::Resettable;
 pub use totp::Enrolment;
 
 /// How long a proof of identity counts as fresh (statement T-07).

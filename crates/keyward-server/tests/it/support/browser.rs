@@ -71,6 +71,36 @@ impl Browser {
         answer["made"].clone()
     }
 
+    /// Makes the page as wide as a phone shows it.
+    pub async fn narrow(&self, width: u32) {
+        let params = json!({ "width": width, "height": 640, "deviceScaleFactor": 1, "mobile": true });
+        self.post("/goog/cdp/execute", json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": params })).await;
+    }
+
+    /// What a script in the page gives.
+    pub async fn script(&self, script: &str) -> Value {
+        self.post("/execute/sync", json!({ "script": script, "args": [] })).await
+    }
+
+    /// Types into the field of that name, in place of what stands there.
+    pub async fn fill(&self, name: &str, text: &str) {
+        let field = self.element(&format!("[name={name}]")).await;
+        self.post(&format!("/element/{field}/clear"), json!({})).await;
+        self.post(&format!("/element/{field}/value"), json!({ "text": text })).await;
+    }
+
+    /// Presses what the selector finds; the next command waits until the page that follows is there.
+    pub async fn press(&self, selector: &str) {
+        let element = self.element(selector).await;
+        self.post(&format!("/element/{element}/click"), json!({})).await;
+    }
+
+    async fn element(&self, selector: &str) -> String {
+        let found = self.post("/element", json!({ "using": "css selector", "value": selector })).await;
+        let (_, id) = found.as_object().and_then(|found| found.iter().next()).expect("an element");
+        id.as_str().expect("its id").to_owned()
+    }
+
     async fn post(&self, path: &str, body: Value) -> Value {
         let response = self.http.post(format!("{}{path}", self.session)).json(&body).send().await.expect("an answer");
         let (status, answer) = (response.status(), response.json::<Value>().await.expect("JSON"));
