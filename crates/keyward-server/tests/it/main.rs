@@ -12,6 +12,7 @@ mod database;
 mod database_roles;
 mod doctor;
 mod events;
+mod factors;
 mod forward_auth;
 mod hostile;
 mod imports;
