@@ -90,8 +90,8 @@ pub struct Form<'a> {
 }
 
 impl<'a> Form<'a> {
-    /// A form that brings its link's token along, if it has one.
-    pub fn to(action: &str, token: Option<&str>, faults: &'a [Fault], language: Language) -> Self {
+    /// A form that brings something along which is not typed: its link's token, say.
+    pub fn to(action: &str, along: Option<(&str, &str)>, faults: &'a [Fault], language: Language) -> Self {
         let alert = match faults {
             [] => "",
             _ => language.say(
@@ -99,8 +99,8 @@ impl<'a> Form<'a> {
                 "<p role=\"alert\">入力内容に修正が必要な項目があります。</p>",
             ),
         };
-        let hidden = token.map_or_else(String::new, |token| {
-            format!("<input type=\"hidden\" name=\"token\" value=\"{}\">", escape(token))
+        let hidden = along.map_or_else(String::new, |(name, value)| {
+            format!("<input type=\"hidden\" name=\"{name}\" value=\"{}\">", escape(value))
         });
         Self { faults, html: format!("{alert}<form method=\"post\" action=\"{action}\">{hidden}") }
     }
@@ -180,7 +180,7 @@ mod tests {
     fn nothing_that_was_typed_is_markup() {
         let faults = [Fault { field: "name".to_owned(), text: "<b>".to_owned() }];
         let field = Field { name: "name", value: "\"><script>", ..Field::default() };
-        let form = Form::to("/x", Some("'\""), &faults, Language::English).field(&field).button("Go");
+        let form = Form::to("/x", Some(("token", "'\"")), &faults, Language::English).field(&field).button("Go");
         assert!(form.contains("value=\"&quot;&gt;&lt;script&gt;\"") && form.contains("&lt;b&gt;"), "{form}");
         assert!(form.contains("value=\"&#39;&quot;\""), "{form}");
     }

@@ -94,7 +94,7 @@ fn shown(
         format!("<h1>You are invited to {place}</h1><p class=\"lead\">With the role <b>{role}</b>."),
         format!("<h1>{place}への招待</h1><p class=\"lead\">役割は<b>{role}</b>です。"),
     );
-    let form = Form::to(PATH, Some(token), faults, language).account(&invited.email, language);
+    let form = Form::to(PATH, Some(("token", token)), faults, language).account(&invited.email, language);
     let (more, form) = match invited.person {
         Some(_) => (language.say(" You have an account already.", "すでにアカウントをお持ちです。"), form),
         None => {

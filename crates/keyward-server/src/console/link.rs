@@ -3,7 +3,7 @@
 
 use axum::extract::{FromRequestParts, Query, Request};
 use axum::response::{Html, IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use keyward::limits::callers::Call;
 use keyward_core::problem::Code;
 use serde::Deserialize;
@@ -108,12 +108,7 @@ impl Reader {
 
     /// A page of its own for this reader, which nobody keeps.
     pub fn answer(&self, status: StatusCode, title: &str, body: &str) -> Response {
-        let headers = [
-            (header::CACHE_CONTROL, "no-store"),
-            (header::CONTENT_LANGUAGE, self.language.tag()),
-            (header::VARY, "origin, accept-language"),
-        ];
-        (status, headers, Html(page_in(self.language, title, body))).into_response()
+        (status, private(self.language), Html(page_in(self.language, title, body))).into_response()
     }
 
     /// The same with nothing but a headline and what it means, as HTML.
@@ -174,6 +169,15 @@ impl Reader {
         response.headers_mut().extend(told);
         response
     }
+}
+
+/// On a page that one reader is shown, in their language.
+pub fn private(language: Language) -> [(HeaderName, &'static str); 3] {
+    [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_LANGUAGE, language.tag()),
+        (header::VARY, "origin, accept-language"),
+    ]
 }
 
 /// What a form of ours was filled in with.

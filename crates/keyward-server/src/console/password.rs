@@ -81,7 +81,7 @@ fn shown(reader: &Reader, status: StatusCode, resettable: &Resettable, token: &s
         format!("{least} characters or more. A few words in a row are fine."),
         format!("{least}文字以上。単語をいくつか並べたものでもかまいません。"),
     );
-    let form = Form::to(RESET, Some(token), faults, language).account(&resettable.email, language);
+    let form = Form::to(RESET, Some(("token", token)), faults, language).account(&resettable.email, language);
     let form = form.new_password("new_password", &hint, &format!("required minlength=\"{least}\""), language);
     let form = form.button(language.say("Set password", "パスワードを設定する"));
     reader.answer(status, title, &format!("<h1>{title}</h1>{form}"))

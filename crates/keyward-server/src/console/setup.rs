@@ -112,7 +112,7 @@ fn shown(reader: &Reader, status: StatusCode, answers: &Answers, faults: &[Fault
         format!("May be left out for now; else {least} characters or more."),
         format!("今は省略できます。設定する場合は{least}文字以上にしてください。"),
     );
-    let form = Form::to(PATH, Some(&answers.token), faults, language).field(&email).field(&organization);
+    let form = Form::to(PATH, Some(("token", &answers.token)), faults, language).field(&email).field(&organization);
     let form = form.new_password("password", &hint, &format!("minlength=\"{least}\""), language);
     let form = form.button(language.say("Set up", "設定する"));
     let title = language.say("Set up Keyward", "Keyward の初期設定");

@@ -76,7 +76,7 @@ on_both! {
         let form = |name, password, again| [("token", token_of(&link)), ("name", name), ("password", password), ("again", again)];
         for (name, password, again, field, says) in [
             ("  ", PASSWORD, PASSWORD, "name", "Fill this in."),
-            ("Maria <b>", "short", "short", "password", "use 15 characters or more."),
+            ("Maria <b>", "brief one", "brief one", "password", "use 15 characters or more."),
             ("Maria <b>", "passwordpassword", "passwordpassword", "password", "Too easy to guess"),
             ("Maria <b>", PASSWORD, NEW_PASSWORD, "again", "not the same password"),
         ] {
@@ -84,7 +84,7 @@ on_both! {
             assert_eq!(refused.status, 422, "{refused:?}");
             assert_private(&refused, "en");
             assert!(refused.text.contains(&format!("id=\"{field}-fault\">")) && refused.text.contains(says), "{field}: {refused:?}");
-            assert!(refused.text.contains(&format!("aria-invalid=\"true\" autofocus aria-describedby=\"{field}-")) || field == "password", "{refused:?}");
+            assert!(refused.text.contains(&format!("aria-invalid=\"true\" autofocus aria-describedby=\"{field}-")), "{refused:?}");
             assert!(refused.text.contains(&format!("value=\"{}\"", name.replace('<', "&lt;").replace('>', "&gt;"))), "{refused:?}");
             assert!(!refused.text.contains(password), "a password is never sent back");
         }
@@ -108,21 +108,19 @@ on_both! {
     }
 
     async fn who_has_an_account_only_agrees(node: Node) {
-        let acme = node.organization.clone();
         person(&node, MARIA, Role::Viewer).await;
         let member = invite(&node, MARIA, "admin").await;
         let refused = send(&node, "/invitation", "en", &[("token", token_of(&member))]).await;
         assert!(refused.status == 409 && refused.text.contains("a member already"), "{refused:?}");
         let other = node.new_organization("other", "free").await;
-        let elsewhere = Node { organization: other.clone(), ..node };
+        let elsewhere = Node { organization: other, ..node };
         let link = invite(&elsewhere, MARIA, "admin").await;
         let page = read(&elsewhere, &link, JAPANESE).await;
-        assert!(page.text.contains("otherへの招待") || page.text.contains("other への招待"), "{page:?}");
+        assert!(page.text.contains("other への招待"), "{page:?}");
         assert!(page.text.contains("すでにアカウントをお持ちです。") && !page.text.contains("type=\"password\""), "{page:?}");
         let joined = send(&elsewhere, "/invitation", JAPANESE, &[("token", token_of(&link))]).await;
         assert!(joined.status == 200 && joined.text.contains("other に参加しました"), "{joined:?}");
         assert_private(&joined, "ja");
-        assert_ne!(acme, other);
         assert_eq!(log_in(&elsewhere, MARIA, PASSWORD).await.status, 200, "the password is as it was");
     }
 

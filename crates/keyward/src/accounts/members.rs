@@ -73,7 +73,11 @@ impl People {
         let now = change.now();
         if is_disabled {
             for place in self.places_owned(&mut change, person).await? {
-                self.keep_another_owner(&mut change, place).await?;
+                if let Err(refused) = self.keep_another_owner(&mut change, place).await {
+                    // Somebody closed it meanwhile: then no owner leaves now.
+                    let member = self.member(context, organization, person).await?;
+                    return if member.disabled_at.is_some() { Ok(member) } else { Err(refused) };
+                }
             }
             people::hold(&mut change, person).await?;
             // An account that is opened again finds nobody signed in.
