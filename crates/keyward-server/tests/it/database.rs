@@ -6,7 +6,7 @@ mod partitions;
 use http::Method;
 use keyward::context::Context;
 use keyward::jobs::JobKind;
-use keyward::maintenance::{Asked, Conversion, UpkeepRequest};
+use keyward::maintenance::{Asked, UpkeepRequest};
 use keyward_core::access::Role;
 use serde_json::{Value, json};
 use sqlx::{Connection, Executor, PgConnection};

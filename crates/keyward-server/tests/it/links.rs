@@ -112,8 +112,8 @@ on_both! {
         let member = invite(&node, MARIA, "admin").await;
         let refused = send(&node, "/invitation", "en", &[("token", token_of(&member))]).await;
         assert!(refused.status == 409 && refused.text.contains("a member already"), "{refused:?}");
-        let other = node.new_organization("other", "free").await;
-        let elsewhere = Node { organization: other, ..node };
+        let mut elsewhere = node;
+        elsewhere.organization = elsewhere.new_organization("other", "free").await;
         let link = invite(&elsewhere, MARIA, "admin").await;
         let page = read(&elsewhere, &link, JAPANESE).await;
         assert!(page.text.contains("other への招待"), "{page:?}");

@@ -72,7 +72,8 @@ on_both! {
         assert_eq!(told(&node).await, before, "it was active");
         twice(&node, &path("suspend"), json!({})).await;
         twice(&node, &path("activate"), json!({})).await;
-        let (one, two) = tokio::join!(node.post(&path("suspend"), json!({})), node.post(&path("suspend"), json!({})));
+        let suspend = path("suspend");
+        let (one, two) = tokio::join!(node.post(&suspend, json!({})), node.post(&suspend, json!({})));
         assert_eq!((one.status, two.status, &one.json["status"]), (200, 200, &two.json["status"]));
         assert_eq!(told(&node).await.0, before.0 + 3, "one of the two at the same time");
     }

@@ -3,7 +3,7 @@
 use keyward::context::Context;
 use keyward::jobs::JobKind;
 use keyward::maintenance::{Asked, Conversion};
-use serde_json::{Value, json};
+use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 
 use crate::jobs::{ended, start};

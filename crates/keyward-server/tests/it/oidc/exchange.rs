@@ -9,6 +9,7 @@ use super::forgeries::{parameter, sign_in, started, with_token};
 use super::{assert_refused, events};
 use crate::support::Answer;
 use crate::support::forger::{Key, base64};
+use crate::support::identity::Browser;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_code_is_exchanged_with_its_verifier_and_our_secret() {

@@ -1,14 +1,13 @@
 //! Tokens of which exactly one thing is wrong: in the header, in what it says, in the signature.
 
 use aws_lc_rs::hmac;
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use aws_lc_rs::signature::KeyPair;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
-use keyward_core::time::Clock;
 use serde_json::{Value, json};
 
-use super::{Forger, SEED, base64, refused};
-use crate::people::{log_in, me, pair};
+use super::{Forger, base64, refused};
+use crate::people::me;
 use crate::support::Node;
 
 /// The order of the base point (RFC 8032, 5.1), little-endian.
