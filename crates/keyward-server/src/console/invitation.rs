@@ -96,7 +96,13 @@ fn shown(
     );
     let form = Form::to(PATH, Some(("token", token)), faults, language).account(&invited.email, language);
     let (more, form) = match invited.person {
-        Some(_) => (language.say(" You have an account already.", "すでにアカウントをお持ちです。"), form),
+        Some(_) => (
+            language.say(
+                " You have an account already: nothing more is asked.",
+                "すでにアカウントをお持ちのため、承諾するだけで参加できます。",
+            ),
+            form,
+        ),
         None => {
             let name = Field {
                 name: "name",
@@ -131,7 +137,7 @@ fn gone(reader: &Reader, error: keyward::Error) -> Response {
     let title = reader.language.say("This invitation is no longer valid", "この招待は無効です");
     let meaning = reader.language.say(
         "It was accepted or withdrawn, or is older than seven days. Ask whoever invited you for a new one.",
-        "承諾済みか取り消されたか、発行から7日が過ぎています。招待した方に、もう一度招待を依頼してください。",
+        "すでに承諾または取り消されたか、発行から7日が過ぎています。招待した方に、もう一度招待を依頼してください。",
     );
     reader.gone(error, title, meaning)
 }

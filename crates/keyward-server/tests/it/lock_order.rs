@@ -118,7 +118,8 @@ async fn the_sweep_of_failures_waits_for_no_try() {
     node.clock.advance_seconds(400 * 86_400);
     let mut trying = PgConnection::connect(node.place.database_url().unwrap()).await.expect("PostgreSQL answers");
     trying.execute("BEGIN").await.unwrap();
-    let hold = "UPDATE login_failure SET failures = failures WHERE subject = (SELECT min(subject) FROM login_failure)";
+    let hold =
+        "UPDATE login_failure SET failures = failures WHERE subject = (SELECT subject FROM login_failure LIMIT 1)";
     trying.execute(hold).await.unwrap();
     let swept = tokio::time::timeout(Duration::from_secs(20), node.app.keyward.sessions.sweep()).await;
     swept.expect("it does not wait").expect("it sweeps");
