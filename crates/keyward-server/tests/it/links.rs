@@ -196,6 +196,18 @@ on_both! {
         assert_eq!(log_in(&node, MARIA, "tr0ub4dor&3x").await.json["second_factor_required"], json!(true));
     }
 
+    async fn the_second_step_of_a_sign_in_speaks_the_readers_language(node: Node) {
+        for (language, tag, says) in [(JAPANESE, "ja", "進行中のサインインはありません"), ("en", "en", "No sign-in waits here")] {
+            let nothing = read(&node, "/sign-in/second-factor", language).await;
+            assert!(nothing.status == 401 && nothing.text.contains(says), "{nothing:?}");
+            assert_private(&nothing, tag);
+        }
+        let waiting = node.bare(Method::GET, "/sign-in/second-factor?next=/docs").header("accept-language", JAPANESE);
+        let page = Answer::of(waiting.header("cookie", "__Host-keyward_login=kwl_x")).await;
+        assert!(page.status == 200 && page.text.contains(">確認コード<") && page.text.contains("value=\"/docs\""), "{page:?}");
+        assert_private(&page, "ja");
+    }
+
     async fn forms_are_sent_from_their_own_pages_and_not_too_often(node: Node) {
         let link = invite(&node, MARIA, "viewer").await;
         let form = [("token", token_of(&link)), ("name", "Maria"), ("password", PASSWORD)];
