@@ -116,9 +116,13 @@ impl Reader {
         self.answer(status, title, &format!("<h1>{title}</h1><p class=\"lead\">{meaning}</p>"))
     }
 
-    /// The last page of a link: what was put aside is forgotten.
+    /// The last page of a link.
     pub fn done(&self, status: StatusCode, title: &str, meaning: &str) -> Response {
-        let mut response = self.tell(status, title, meaning);
+        self.forgetting(self.tell(status, title, meaning))
+    }
+
+    /// What was put aside is forgotten with this answer.
+    pub fn forgetting(&self, mut response: Response) -> Response {
         if cookies::read(&self.visitor.headers, cookies::LINK).is_some() {
             response.headers_mut().append(header::SET_COOKIE, cookies::clear(cookies::LINK));
         }

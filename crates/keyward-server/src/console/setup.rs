@@ -84,7 +84,7 @@ async fn found(State(app): State<SharedApp>, request: Request) -> Response {
             );
             let key = escape(issued.secret.expose());
             let body = format!("<h1>{title}</h1><p class=\"lead\">{meaning}</p><pre>{key}</pre><p>{next}</p>");
-            reader.answer(StatusCode::CREATED, title, &body)
+            reader.forgetting(reader.answer(StatusCode::CREATED, title, &body))
         }
         Err(error) if error.code.status() == 422 => wrong(&Fault::of(&error, reader.language)),
         Err(error) => gone(&reader, error),
