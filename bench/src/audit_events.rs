@@ -3,26 +3,21 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use sqlx::postgres::PgConnection;
-use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection, Row};
+use serde_json::Value;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Arguments, AssertSqlSafe};
 use uuid::Uuid;
 
-use crate::api::Api;
-use crate::figures::{Figure, Target::AtLeast};
+use crate::figures::Target::AtLeast;
 use crate::instance::Instance;
+use crate::intake::{Bare, TURN, Turns, send};
 use crate::report::Report;
 
 /// Events in a batch.
 const BATCH: usize = 500;
-/// Batches of a turn; the two sides take turns, so that both tables grow alike.
-const TURN: usize = 20;
-/// Connections over which batches are sent.
-const CONNECTIONS: usize = 2;
 const ACTORS: u64 = 2_000;
 const FILES: u64 = 50_000;
 const KINDS: [(&str, &str); 6] = [
@@ -128,60 +123,29 @@ fn body(events: &[Event]) -> String {
     body
 }
 
-/// The other side: a connection to an equal, empty table.
-enum Bare {
-    Sqlite { connection: SqliteConnection, _folder: tempfile::TempDir },
-    Postgres(PgConnection),
-}
-
-impl Bare {
-    async fn beside(instance: &Instance, database_url: Option<&str>) -> Result<Self> {
-        if let Some(url) = database_url {
-            let mut connection = PgConnection::connect(url).await?;
-            let table = "CREATE SCHEMA bare; CREATE TABLE bare.audit_event (LIKE public.audit_event INCLUDING ALL)";
-            sqlx::raw_sql(table).execute(&mut connection).await?;
-            return Ok(Self::Postgres(connection));
-        }
-        let options =
-            SqliteConnectOptions::new().journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
-        let mut theirs = options.clone().filename(instance.database_file()).connect().await?;
-        let schema =
-            "SELECT sql FROM sqlite_master WHERE tbl_name = 'audit_event' AND type <> 'trigger' AND sql IS NOT NULL
-            ORDER BY rootpage";
-        let statements = sqlx::query(schema).fetch_all(&mut theirs).await?;
-        let folder = tempfile::Builder::new().prefix("keyward-bench-").tempdir()?;
-        let file = folder.path().join("bare.db");
-        let mut connection = options.filename(file).create_if_missing(true).connect().await?;
-        for statement in statements {
-            sqlx::raw_sql(AssertSqlSafe(statement.get::<String, _>(0))).execute(&mut connection).await?;
-        }
-        Ok(Self::Sqlite { connection, _folder: folder })
-    }
-
-    async fn insert(&mut self, events: &mut Events, batch: &[Event]) -> Result<()> {
-        let rows: Vec<BareRow> = batch.iter().map(|event| events.row(event)).collect();
-        match self {
-            Self::Sqlite { connection, .. } => {
-                let row = format!("({})", vec!["?"; COLUMNS].join(","));
-                let text = format!("INSERT INTO audit_event VALUES {}", vec![row; rows.len()].join(","));
-                let mut values = SqliteArguments::default();
-                for (event, row) in batch.iter().zip(&rows) {
-                    add(&mut values, events.organization, event, row).map_err(|error| anyhow::anyhow!(error))?;
-                }
-                sqlx::query_with(AssertSqlSafe(text), values).execute(connection).await?;
+async fn insert(bare: &mut Bare, events: &mut Events, batch: &[Event]) -> Result<()> {
+    let rows: Vec<BareRow> = batch.iter().map(|event| events.row(event)).collect();
+    match bare {
+        Bare::Sqlite { connection, .. } => {
+            let row = format!("({})", vec!["?"; COLUMNS].join(","));
+            let text = format!("INSERT INTO audit_event VALUES {}", vec![row; rows.len()].join(","));
+            let mut values = SqliteArguments::default();
+            for (event, row) in batch.iter().zip(&rows) {
+                add(&mut values, events.organization, event, row).map_err(|error| anyhow::anyhow!(error))?;
             }
-            Self::Postgres(connection) => {
-                let mut text = String::with_capacity(400 * rows.len());
-                for (event, row) in batch.iter().zip(&rows) {
-                    write_line(&mut text, events.organization, event, row)?;
-                }
-                let mut copy = connection.copy_in_raw("COPY bare.audit_event FROM STDIN").await?;
-                copy.send(text.into_bytes()).await?;
-                copy.finish().await?;
-            }
+            sqlx::query_with(AssertSqlSafe(text), values).execute(connection).await?;
         }
-        Ok(())
+        Bare::Postgres(connection) => {
+            let mut text = String::with_capacity(400 * rows.len());
+            for (event, row) in batch.iter().zip(&rows) {
+                write_line(&mut text, events.organization, event, row)?;
+            }
+            let mut copy = connection.copy_in_raw("COPY bare.audit_event FROM STDIN").await?;
+            copy.send(text.into_bytes()).await?;
+            copy.finish().await?;
+        }
     }
+    Ok(())
 }
 
 pub fn add(
@@ -238,53 +202,28 @@ pub fn measure(count: usize, database_url: Option<&str>, program: &Path, report:
     let organization = instance.organization.parse::<keyward_core::id::Id<keyward_core::id::Organization>>()?.uuid();
     let mut events = Events::new(organization);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut bare = runtime.block_on(Bare::beside(&instance, database_url))?;
-    let (mut ours, mut theirs, mut ratios, mut done) = (Duration::ZERO, Duration::ZERO, Vec::new(), 0);
+    let mut bare = runtime.block_on(Bare::beside(&instance, "audit_event", database_url))?;
+    let path = format!("/v1/organizations/{}/audit-events", instance.organization);
+    let all_kept = |answer: &Value| {
+        let kept = answer["items"].as_array().context("items")?.len();
+        ensure!(kept == BATCH, "not all were taken: {kept}");
+        Ok(())
+    };
+    let (mut turns, mut done) = (Turns::default(), 0);
     while done < count {
         let batches: Vec<Vec<Event>> = (0..TURN).map(|_| events.batch()).collect();
         let bodies: Vec<String> = batches.iter().map(|batch| body(batch)).collect();
-        let one = send(&instance.api, &instance.organization, &bodies)?;
-        let other = Instant::now();
+        let start = Instant::now();
+        send(&instance.api, &path, &bodies, all_kept)?;
+        let ours = start.elapsed();
+        let start = Instant::now();
         for batch in &batches {
-            runtime.block_on(bare.insert(&mut events, batch))?;
+            runtime.block_on(insert(&mut bare, &mut events, batch))?;
         }
-        let other = other.elapsed();
-        ours += one;
-        theirs += other;
+        turns.add(ours, start.elapsed());
         done += BATCH * TURN;
-        ratios.push(other.as_secs_f64() / one.as_secs_f64());
-        if ratios.len() % 10 == 0 {
-            eprintln!(
-                "  {done} of {count} events, {:.2} of the bare rows so far",
-                theirs.as_secs_f64() / ours.as_secs_f64()
-            );
-        }
+        turns.tell(done, count, "events");
     }
-    let speed = |time: Duration| done as f64 / time.as_secs_f64();
-    eprintln!("  {:.0} events/s over HTTP, {:.0} rows/s bare", speed(ours), speed(theirs));
-    let overall = vec![theirs.as_secs_f64() / ours.as_secs_f64()];
-    report.figures.push(Figure::new(format!("{done} events / bare rows"), "rows/s", overall, AtLeast(0.5)));
-    let last = ratios.split_off(ratios.len() - ratios.len().div_ceil(10));
-    report.figures.push(Figure::new("the last tenth of them / bare rows", "rows/s", last, AtLeast(0.5)));
+    turns.report(done, "events", AtLeast(0.5), report);
     Ok(())
-}
-
-/// Sends the batches over a few connections at once; answers how long that took.
-fn send(api: &Api, organization: &str, bodies: &[String]) -> Result<Duration> {
-    let path = format!("/v1/organizations/{organization}/audit-events");
-    let left = Mutex::new(bodies.iter());
-    let work = || -> Result<()> {
-        loop {
-            let Some(body) = left.lock().expect("no one panics while sending").next() else { return Ok(()) };
-            let answer = api.post_text(&path, body)?;
-            let kept = answer["items"].as_array().context("items")?.len();
-            ensure!(kept == BATCH, "not all were taken: {kept}");
-        }
-    };
-    let start = Instant::now();
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().try_for_each(|worker| worker.join().expect("a worker ends well"))
-    })?;
-    Ok(start.elapsed())
 }

@@ -17,6 +17,7 @@ mod figures;
 mod histogram;
 mod hot_routes;
 mod instance;
+mod intake;
 mod keyset;
 mod large_database;
 mod load;

@@ -3,32 +3,27 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use keyward_core::id::{Id, Key, Organization};
 use keyward_core::month::Month;
 use keyward_core::time::{Clock, Timestamp};
-use serde_json::Value;
-use sqlx::postgres::{PgArguments, PgConnection};
-use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection, Row};
+use serde_json::{Value, json};
+use sqlx::postgres::PgArguments;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Arguments, AssertSqlSafe};
 use uuid::Uuid;
 
-use crate::api::Api;
 use crate::figures::{Figure, Target::AtLeast, Target::LessThan};
 use crate::instance::Instance;
+use crate::intake::{Bare, TURN, Turns, send};
 use crate::report::Report;
 
 /// Records in a batch.
 const BATCH: usize = 1_000;
-/// Batches of a turn; the two sides take turns, so that both tables grow alike.
-const TURN: usize = 20;
 const KEYS: usize = 100;
 const ROUTES: u64 = 20;
-/// Connections over which batches are sent.
-const CONNECTIONS: usize = 2;
 /// Between two calls: ten million of them are 25 days.
 const STEP_MICROS: i64 = 216_000;
 const SUMMARIES: usize = 30;
@@ -136,74 +131,44 @@ macro_rules! add {
     };
 }
 
-/// The other side: a connection to an equal, empty table.
-enum Bare {
-    Sqlite { connection: SqliteConnection, _folder: tempfile::TempDir },
-    Postgres(PgConnection),
+/// SQLite counts nameless placeholders much faster than numbered ones.
+fn statement(bare: &Bare, rows: usize) -> String {
+    let (table, row) = match bare {
+        Bare::Sqlite { .. } => ("usage_record", vec![format!("({})", vec!["?"; COLUMNS].join(",")); rows]),
+        Bare::Postgres(_) => {
+            let column = |number: usize| match number % COLUMNS {
+                4 => format!("to_timestamp(${number})"),
+                _ => format!("${number}"),
+            };
+            let row = |row: usize| (1..=COLUMNS).map(|at| column(row * COLUMNS + at)).collect::<Vec<_>>().join(",");
+            ("bare.usage_record", (0..rows).map(|number| format!("({})", row(number))).collect())
+        }
+    };
+    format!("INSERT INTO {table} VALUES {}", row.join(","))
 }
 
-impl Bare {
-    async fn beside(instance: &Instance, database_url: Option<&str>) -> Result<Self> {
-        if let Some(url) = database_url {
-            let mut connection = PgConnection::connect(url).await?;
-            let table = "CREATE SCHEMA bare; CREATE TABLE bare.usage_record (LIKE public.usage_record INCLUDING ALL)";
-            sqlx::raw_sql(table).execute(&mut connection).await?;
-            return Ok(Self::Postgres(connection));
-        }
-        let options =
-            SqliteConnectOptions::new().journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
-        let mut theirs = options.clone().filename(instance.database_file()).connect().await?;
-        let schema =
-            "SELECT sql FROM sqlite_master WHERE tbl_name = 'usage_record' AND sql IS NOT NULL ORDER BY rootpage";
-        let statements = sqlx::query(schema).fetch_all(&mut theirs).await?;
-        let folder = tempfile::Builder::new().prefix("keyward-bench-").tempdir()?;
-        let file = folder.path().join("bare.db");
-        let mut connection = options.filename(file).create_if_missing(true).connect().await?;
-        for statement in statements {
-            sqlx::raw_sql(AssertSqlSafe(statement.get::<String, _>(0))).execute(&mut connection).await?;
-        }
-        Ok(Self::Sqlite { connection, _folder: folder })
-    }
-
-    /// SQLite counts nameless placeholders much faster than numbered ones.
-    fn statement(&self, rows: usize) -> String {
-        let (table, row) = match self {
-            Self::Sqlite { .. } => ("usage_record", vec![format!("({})", vec!["?"; COLUMNS].join(",")); rows]),
-            Self::Postgres(_) => {
-                let column = |number: usize| match number % COLUMNS {
-                    4 => format!("to_timestamp(${number})"),
-                    _ => format!("${number}"),
-                };
-                let row = |row: usize| (1..=COLUMNS).map(|at| column(row * COLUMNS + at)).collect::<Vec<_>>().join(",");
-                ("bare.usage_record", (0..rows).map(|number| format!("({})", row(number))).collect())
+async fn insert(bare: &mut Bare, organization: Uuid, records: &[Record]) -> Result<()> {
+    let text = AssertSqlSafe(statement(bare, records.len()));
+    match bare {
+        Bare::Sqlite { connection, .. } => {
+            let mut values = SqliteArguments::default();
+            for record in records {
+                let fields =
+                    (organization.as_bytes().to_vec(), record.id.clone(), record.key.uuid().as_bytes().to_vec());
+                add!(values, fields, record, record.at.as_micros());
             }
-        };
-        format!("INSERT INTO {table} VALUES {}", row.join(","))
-    }
-
-    async fn insert(&mut self, organization: Uuid, records: &[Record]) -> Result<()> {
-        let text = AssertSqlSafe(self.statement(records.len()));
-        match self {
-            Self::Sqlite { connection, .. } => {
-                let mut values = SqliteArguments::default();
-                for record in records {
-                    let fields =
-                        (organization.as_bytes().to_vec(), record.id.clone(), record.key.uuid().as_bytes().to_vec());
-                    add!(values, fields, record, record.at.as_micros());
-                }
-                sqlx::query_with(text, values).execute(connection).await?;
-            }
-            Self::Postgres(connection) => {
-                let mut values = PgArguments::default();
-                for record in records {
-                    let fields = (organization, record.id.clone(), record.key.uuid());
-                    add!(values, fields, record, record.at.as_micros() as f64 / 1e6);
-                }
-                sqlx::query_with(text, values).execute(connection).await?;
-            }
+            sqlx::query_with(text, values).execute(connection).await?;
         }
-        Ok(())
+        Bare::Postgres(connection) => {
+            let mut values = PgArguments::default();
+            for record in records {
+                let fields = (organization, record.id.clone(), record.key.uuid());
+                add!(values, fields, record, record.at.as_micros() as f64 / 1e6);
+            }
+            sqlx::query_with(text, values).execute(connection).await?;
+        }
     }
+    Ok(())
 }
 
 /// Measures `count` records.
@@ -214,36 +179,32 @@ pub fn measure(count: usize, database_url: Option<&str>, program: &Path, report:
     let mut calls = Calls { keys: keys_of(&instance)?, start, total: count, made: 0, dice: 7 };
     let organization = instance.organization.parse::<Id<Organization>>()?.uuid();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut bare = runtime.block_on(Bare::beside(&instance, database_url))?;
-    let (mut ours, mut theirs, mut ratios) = (Duration::ZERO, Duration::ZERO, Vec::new());
+    let mut bare = runtime.block_on(Bare::beside(&instance, "usage_record", database_url))?;
+    let path = format!("/v1/organizations/{}/usage", instance.organization);
+    let all_taken = |answer: &Value| {
+        let is_all = answer["rejected"] == json!([]) && answer["duplicates"] == 0;
+        ensure!(is_all, "not all were taken: {answer}");
+        Ok(())
+    };
+    let mut turns = Turns::default();
     while calls.made < count {
         let batches: Vec<Vec<Record>> = (0..TURN).map(|_| calls.batch()).filter(|batch| !batch.is_empty()).collect();
         let bodies: Vec<String> = batches.iter().map(|batch| body(batch)).collect();
-        let one = send(&instance.api, &instance.organization, &bodies)?;
-        let other = Instant::now();
+        let begun = Instant::now();
+        send(&instance.api, &path, &bodies, all_taken)?;
+        // A report adds up first: a turn ends when its records stand in the sums.
+        instance.api.get(&format!("{path}/summary"))?;
+        let ours = begun.elapsed();
+        let begun = Instant::now();
         for batch in &batches {
-            runtime.block_on(bare.insert(organization, batch))?;
+            runtime.block_on(insert(&mut bare, organization, batch))?;
         }
-        let other = other.elapsed();
-        ours += one;
-        theirs += other;
-        ratios.push(other.as_secs_f64() / one.as_secs_f64());
-        if ratios.len() % 25 == 0 {
-            eprintln!(
-                "  {} of {count} records, {:.2} of the bare insert so far",
-                calls.made,
-                theirs.as_secs_f64() / ours.as_secs_f64()
-            );
-        }
+        turns.add(ours, begun.elapsed());
+        turns.tell(calls.made, count, "usage records");
     }
-    let speed = |time: Duration| count as f64 / time.as_secs_f64();
-    eprintln!("  {:.0} records/s over HTTP, {:.0} rows/s bare", speed(ours), speed(theirs));
     let middle = start.plus_seconds(STEP_MICROS * count as i64 / 2_000_000);
     let summaries = time_summaries(&instance, Month::of(middle))?;
-    let overall = vec![theirs.as_secs_f64() / ours.as_secs_f64()];
-    let last = ratios.split_off(ratios.len() - ratios.len().div_ceil(10));
-    report.figures.push(Figure::new(format!("{count} usage records / bare insert"), "rows/s", overall, AtLeast(0.7)));
-    report.figures.push(Figure::new("the last tenth of them / bare insert", "rows/s", last, AtLeast(0.7)));
+    turns.report(count, "usage records", AtLeast(0.7), report);
     report.figures.push(Figure::new("summary of the month", "ms", summaries, LessThan(20.0)));
     Ok(())
 }
@@ -253,28 +214,6 @@ fn keys_of(instance: &Instance) -> Result<Vec<Id<Key>>> {
     let listed: Value = serde_json::from_str(&listed)?;
     let keys = listed["items"].as_array().context("items")?.iter();
     keys.map(|key| Ok(key["id"].as_str().context("a key has an id")?.parse()?)).collect()
-}
-
-/// Sends the batches over a few connections at once; answers how long that took.
-fn send(api: &Api, organization: &str, bodies: &[String]) -> Result<Duration> {
-    let path = format!("/v1/organizations/{organization}/usage");
-    let left = Mutex::new(bodies.iter());
-    let work = || -> Result<()> {
-        loop {
-            let Some(body) = left.lock().expect("no one panics while sending").next() else { return Ok(()) };
-            let answer = api.post_text(&path, body)?;
-            ensure!(
-                answer["rejected"] == serde_json::json!([]) && answer["duplicates"] == 0,
-                "not all were taken: {answer}"
-            );
-        }
-    };
-    let start = Instant::now();
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().try_for_each(|worker| worker.join().expect("a worker ends well"))
-    })?;
-    Ok(start.elapsed())
 }
 
 /// Milliseconds for the summary of the month in which most of the records are.

@@ -20,6 +20,7 @@ pub mod route;
 pub mod scope;
 pub mod secret;
 pub mod sketch;
+pub mod tally;
 pub mod text;
 pub mod time;
 pub mod tree;

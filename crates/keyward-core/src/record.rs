@@ -15,6 +15,7 @@ use crate::id::{self, Id};
 use crate::key::KeyDigest;
 use crate::limit::{Bound, Withheld};
 use crate::network::AddressRules;
+use crate::tally::Tally;
 use crate::time::Timestamp;
 
 /// What was decided about a key. That it has expired follows from the time and is not stored.
@@ -117,7 +118,8 @@ pub struct Allowance {
 #[derive(Debug)]
 struct Texts {
     all: Box<str>,
-    ends: [u32; 4],
+    /// Of all but the last: names, scopes and ids are bounded far below this.
+    ends: [u16; 4],
 }
 
 impl Texts {
@@ -125,15 +127,15 @@ impl Texts {
         let mut ends = [0; 4];
         let mut end = 0;
         for (slot, part) in ends.iter_mut().zip(parts) {
-            end += part.len() as u32;
-            *slot = end;
+            end += part.len();
+            *slot = u16::try_from(end).expect("the texts of a key are bounded");
         }
         Self { all: parts.concat().into(), ends }
     }
 
     fn part(&self, index: usize) -> &str {
-        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
-        let end = self.ends.get(index).map_or(self.all.len(), |end| *end as usize);
+        let start = if index == 0 { 0 } else { usize::from(self.ends[index - 1]) };
+        let end = self.ends.get(index).map_or(self.all.len(), |end| usize::from(*end));
         &self.all[start..end]
     }
 }
@@ -158,6 +160,8 @@ pub struct KeyRecord {
     /// What the key may do at Keyward itself, when it is a service key.
     pub grant: Option<Box<Grant>>,
     pub last_use: LastUse,
+    /// Calls that the meter has not written yet.
+    pub tally: Tally,
     texts: Texts,
 }
 
@@ -203,6 +207,7 @@ impl KeyRecord {
                 .then(|| Box::new(parts.allowance)),
             grant: parts.grant.map(Box::new),
             last_use: LastUse::default(),
+            tally: Tally::default(),
             texts: Texts::pack([parts.name, parts.environment, parts.scopes, external_id, metadata]),
         }
     }

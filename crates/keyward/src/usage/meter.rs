@@ -1,5 +1,5 @@
-//! Counts verifications in memory: on the hot path one look-up in a map that is the thread's own, and an addition. No
-//! allocation once a key, outcome and route have been seen in this minute. `flush` writes the counts down.
+//! Counts verifications in memory: on the hot path an addition in the record of the key, where calls with the same outcome,
+//! route and minute stand. Calls that differ from those stand in a map until the next flush, which writes all down.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -13,6 +13,7 @@ use keyward_core::id::{Id, Node};
 use keyward_core::problem::Code;
 use keyward_core::record::KeyRecord;
 use keyward_core::route;
+use keyward_core::tally::Kind;
 use keyward_core::time::Timestamp;
 use keyward_core::verdict::{Outcome, Request};
 use tokio::sync::{Notify, watch};
@@ -32,16 +33,42 @@ const MAX_ROUTES: usize = 200;
 const MAX_COUNTS: usize = 1_000_000;
 /// Counts that a flush takes before it lets others run: some tens of microseconds.
 const TAKEN_AT_ONCE: usize = 500;
+/// Stands for every route beyond the most that are told apart; no route's digest is below 2 but that of none, 0.
+const OTHER_ROUTE: u64 = 1;
 /// Threads that count at the same time without meeting.
 const STRIPES: usize = 16;
 /// How long a verification waits for the commit of its count where metering is strict.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a count is looked up by: the secret, and a digest of outcome, minute and route.
+/// What a count in the map is looked up by: the secret, and a digest of outcome, minute and route.
 #[derive(PartialEq, Eq, Hash)]
 struct Mark(u128, u64);
 
-type Stripe = HashMap<Mark, (Group, Entry), BuildHasherDefault<MarkHasher>>;
+/// What one thread has begun to count.
+#[derive(Default)]
+struct Stripe {
+    /// Records in which calls stand, with what these have in common.
+    tallied: Vec<Tallied>,
+    /// Calls of other kinds than those that stand in their record, and of strings that are no key.
+    apart: HashMap<Mark, (Group, Entry), BuildHasherDefault<MarkHasher>>,
+}
+
+struct Tallied {
+    record: Arc<KeyRecord>,
+    minute: i64,
+    outcome: Outcome,
+    route: Arc<str>,
+}
+
+impl Tallied {
+    /// What stands in the record, and from now on no more.
+    fn take(self) -> (Group, Entry) {
+        let Self { record, minute, outcome, route } = self;
+        let calls = record.tally.take();
+        let group = Group { organization: record.tenant.id.uuid(), minute, outcome, route };
+        (group, Entry { key: record.key_id.uuid(), secret: record.secret_id.uuid(), calls })
+    }
+}
 
 /// Folds the two parts of a mark, which are uniform enough already.
 #[derive(Default)]
@@ -116,30 +143,22 @@ impl Meter {
     }
 
     /// Counts a judged key.
-    pub(crate) fn count(&self, record: &KeyRecord, outcome: Outcome, request: &Request<'_>, now: Timestamp) {
+    pub(crate) fn count(&self, record: &Arc<KeyRecord>, outcome: Outcome, request: &Request<'_>, now: Timestamp) {
         let minute = now.as_seconds().div_euclid(60);
         let route = self.digest_of_route(request);
-        let secret = record.secret_id.uuid();
-        let mark = self.mark(secret, outcome, minute, route);
-        if self.add(&mark) {
-            return;
+        if !record.tally.add(Kind::of(self.digest_of_kind(outcome, minute, route))) {
+            self.begin(record, outcome, minute, route, request);
         }
-        let (mark, route) = match self.route(record.tenant.id.uuid(), route, request) {
-            Some(route) => (mark, route),
-            None => (self.mark(secret, outcome, minute, 1), self.other.clone()),
-        };
-        let group = Group { organization: record.tenant.id.uuid(), minute, outcome, route };
-        self.begin(mark, group, Entry { key: record.key_id.uuid(), secret, calls: 1 });
     }
 
     /// Counts a string that is no key, or none within the caller's reach: for the instance only.
     pub(crate) fn count_unknown(&self, outcome: Outcome, now: Timestamp) {
         let (minute, nobody) = (now.as_seconds().div_euclid(60), Uuid::nil());
-        let mark = self.mark(nobody, outcome, minute, 0);
-        if !self.add(&mark) {
+        let mark = Mark(nobody.as_u128(), self.digest_of_kind(outcome, minute, 0));
+        self.count_apart(mark, || {
             let group = Group { organization: nobody, minute, outcome, route: self.no_route.clone() };
-            self.begin(mark, group, Entry { key: nobody, secret: nobody, calls: 1 });
-        }
+            (group, Entry { key: nobody, secret: nobody, calls: 0 })
+        });
     }
 
     /// Whether an answer waits for the commit of its counts.
@@ -169,12 +188,12 @@ impl Meter {
 
     /// Takes everything that was counted so far, up to a bound. Lets others run in between.
     pub(super) async fn take(&self, into: &mut Batch) {
-        let mut taken = Stripe::default();
         for stripe in &self.stripes {
-            // Changed for an empty one that has room already; the threads go on while this one is read.
-            std::mem::swap(&mut taken, &mut *stripe.lock().expect("no one panics while counting"));
-            self.count.fetch_sub(taken.len(), Ordering::Relaxed);
-            for (index, (_, (group, entry))) in taken.drain().enumerate() {
+            // The threads go on with an empty one while this one is read.
+            let Stripe { tallied, apart } = std::mem::take(&mut *stripe.lock().expect("no one panics while counting"));
+            self.count.fetch_sub(tallied.len() + apart.len(), Ordering::Relaxed);
+            let counts = tallied.into_iter().map(Tallied::take).chain(apart.into_values());
+            for (index, (group, entry)) in counts.enumerate() {
                 if index % TAKEN_AT_ONCE == TAKEN_AT_ONCE - 1 {
                     tokio::task::yield_now().await;
                 }
@@ -192,8 +211,9 @@ impl Meter {
         self.routes.lock().expect("no one panics while naming routes").clear();
     }
 
-    fn mark(&self, secret: Uuid, outcome: Outcome, minute: i64, route: u64) -> Mark {
-        Mark(secret.as_u128(), mix(mix(self.seed, minute as u64 * 64 + outcome as u64), route))
+    /// Of what a call's count is told apart by, besides the secret.
+    fn digest_of_kind(&self, outcome: Outcome, minute: i64, route: u64) -> u64 {
+        mix(mix(self.seed, minute as u64 * 64 + outcome as u64), route)
     }
 
     fn stripe(&self) -> &Mutex<Stripe> {
@@ -207,19 +227,49 @@ impl Meter {
         &self.stripes[index]
     }
 
-    /// Adds one to what is counted already; false when it is not.
-    fn add(&self, mark: &Mark) -> bool {
-        let mut stripe = self.stripe().lock().expect("no one panics while counting");
-        stripe.get_mut(mark).map(|(_, entry)| entry.calls += 1).is_some()
+    /// Counts the first call of its kind since the last flush: in the record if nothing stands there, else apart.
+    #[cold]
+    fn begin(&self, record: &Arc<KeyRecord>, outcome: Outcome, minute: i64, digest: u64, request: &Request<'_>) {
+        let (digest, route) = match self.route(record.tenant.id.uuid(), digest, request) {
+            Some(route) => (digest, route),
+            None => (OTHER_ROUTE, self.other.clone()),
+        };
+        let digest = self.digest_of_kind(outcome, minute, digest);
+        if self.begin_in_record(record, Kind::of(digest), || Tallied {
+            record: record.clone(),
+            minute,
+            outcome,
+            route: route.clone(),
+        }) {
+            return;
+        }
+        let secret = record.secret_id.uuid();
+        self.count_apart(Mark(secret.as_u128(), digest), || {
+            let group = Group { organization: record.tenant.id.uuid(), minute, outcome, route };
+            (group, Entry { key: record.key_id.uuid(), secret, calls: 0 })
+        });
     }
 
-    #[cold]
-    fn begin(&self, mark: Mark, group: Group, entry: Entry) {
+    /// Counts a call in the record; false where calls of another kind stand.
+    fn begin_in_record(&self, record: &KeyRecord, kind: Kind, tallied: impl FnOnce() -> Tallied) -> bool {
         let mut stripe = self.stripe().lock().expect("no one panics while counting");
-        match stripe.entry(mark) {
+        if self.count.load(Ordering::Relaxed) < MAX_COUNTS && record.tally.begin(kind) {
+            // Before the stripe is free again: whoever adds to what stands there may rely on the next flush to find it.
+            stripe.tallied.push(tallied());
+            self.count.fetch_add(1, Ordering::Relaxed);
+            return true;
+        }
+        // Another thread may have begun the same a moment ago.
+        record.tally.add(kind)
+    }
+
+    /// Counts a call in the map, with what it is counted under if it is the first.
+    fn count_apart(&self, mark: Mark, first: impl FnOnce() -> (Group, Entry)) {
+        let mut stripe = self.stripe().lock().expect("no one panics while counting");
+        match stripe.apart.entry(mark) {
             MapEntry::Occupied(mut counted) => counted.get_mut().1.calls += 1,
             MapEntry::Vacant(place) if self.count.fetch_add(1, Ordering::Relaxed) < MAX_COUNTS => {
-                place.insert((group, entry));
+                place.insert(first()).1.calls = 1;
             }
             MapEntry::Vacant(_) => {
                 self.count.fetch_sub(1, Ordering::Relaxed);

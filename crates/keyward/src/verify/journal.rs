@@ -39,7 +39,7 @@ const MAX_USES: usize = 1_000_000;
 
 pub(super) struct Journal {
     resolution_seconds: u32,
-    uses: Mutex<Vec<Use>>,
+    uses: Mutex<Vec<(Id<id::KeySecret>, Use)>>,
     unwritten: tokio::sync::Mutex<Unwritten>,
     rehashes: Mutex<HashMap<Id<id::KeySecret>, Rehash>>,
     refusals: Mutex<Refusals>,
@@ -62,7 +62,6 @@ pub(crate) enum Haste {
 }
 
 struct Use {
-    secret: Id<id::KeySecret>,
     at: Timestamp,
     address: Option<IpAddr>,
 }
@@ -106,7 +105,7 @@ impl Journal {
         if record.last_use.is_news(now, address, self.resolution_seconds - spread) {
             let mut uses = self.uses.lock().expect("no one panics while noting");
             if uses.len() < MAX_USES {
-                uses.push(Use { secret: record.secret_id, at: now, address });
+                uses.push((record.secret_id, Use { at: now, address }));
             }
         }
     }
@@ -186,18 +185,17 @@ impl Verifier {
         let mut unwritten = self.journal.unwritten.lock().await;
         let Unwritten { newest: waiting, place } = &mut *unwritten;
         let noted = std::mem::take(&mut *self.journal.uses.lock().expect("no one panics while noting"));
-        for noted in noted {
-            if waiting.len() < MAX_USES || waiting.contains_key(&noted.secret) {
-                waiting.insert(noted.secret, noted);
+        for (secret, noted) in noted {
+            if waiting.len() < MAX_USES || waiting.contains_key(&secret) {
+                waiting.insert(secret, noted);
             } else {
                 self.metrics.unwritten_uses.inc();
             }
         }
         for _ in 0..MAX_WRITTEN / BATCH {
             let from = place.map_or(Bound::Unbounded, Bound::Excluded);
-            let batch: Vec<&Use> =
-                waiting.range((from, Bound::Unbounded)).map(|(_, noted)| noted).take(BATCH).collect();
-            let Some(last) = batch.last().map(|noted| noted.secret) else {
+            let batch: Vec<_> = waiting.range((from, Bound::Unbounded)).take(BATCH).collect();
+            let Some(last) = batch.last().map(|(secret, _)| **secret) else {
                 // From the beginning again, where something is left.
                 if place.take().is_none() {
                     break;
@@ -205,13 +203,13 @@ impl Verifier {
                 continue;
             };
             let start = Instant::now();
-            let row = |noted: &&Use| {
+            let row = |(secret, noted): &(&Id<_>, &Use)| {
                 let address = noted.address.map(|ip| ip.to_string());
-                json!([noted.secret.uuid().simple().to_string(), noted.at.as_micros(), address])
+                json!([secret.uuid().simple().to_string(), noted.at.as_micros(), address])
             };
             let rows = Json(batch.iter().map(row).collect::<Vec<_>>());
             statements::TOUCH.on(&self.ground.db).bind(rows).execute(&self.ground.db).await?;
-            let written: Vec<_> = batch.iter().map(|noted| noted.secret).collect();
+            let written: Vec<_> = batch.iter().map(|(secret, _)| **secret).collect();
             for secret in written {
                 waiting.remove(&secret);
             }

@@ -260,7 +260,7 @@ impl Verifier {
         &self,
         mut verdict: Verdict,
         drawn: Drawn,
-        record: &KeyRecord,
+        record: &Arc<KeyRecord>,
         request: &Request<'_>,
         now: Timestamp,
     ) -> Verdict {
@@ -287,7 +287,7 @@ impl Verifier {
         request
     }
 
-    fn note(&self, verdict: &Verdict, record: &KeyRecord, request: &Request<'_>, now: Timestamp) {
+    fn note(&self, verdict: &Verdict, record: &Arc<KeyRecord>, request: &Request<'_>, now: Timestamp) {
         self.metrics.count(verdict.outcome);
         self.meter.count(record, verdict.outcome, request, now);
         if verdict.is_valid() {
