@@ -89,10 +89,22 @@ impl Browser {
         self.post(&format!("/element/{field}/value"), json!({ "text": text })).await;
     }
 
-    /// Presses what the selector finds; the next command waits until the page that follows is there.
+    /// Presses what the selector finds, and waits until the page that follows is there.
     pub async fn press(&self, selector: &str) {
+        self.script("document.documentElement.dataset.left = 'behind'").await;
         let element = self.element(selector).await;
         self.post(&format!("/element/{element}/click"), json!({})).await;
+        let arrived = "return document.readyState === 'complete' && !document.documentElement.dataset.left";
+        let mut tries = tokio::time::interval(Duration::from_millis(20));
+        for _ in 0..1_000 {
+            tries.tick().await;
+            // Between two pages there is nothing to ask.
+            let answer = self.ask("/execute/sync", json!({ "script": arrived, "args": [] })).await;
+            if answer.is_ok_and(|arrived| arrived == true) {
+                return;
+            }
+        }
+        panic!("no page follows {selector}");
     }
 
     async fn element(&self, selector: &str) -> String {
@@ -102,10 +114,14 @@ impl Browser {
     }
 
     async fn post(&self, path: &str, body: Value) -> Value {
+        self.ask(path, body).await.unwrap_or_else(|refused| panic!("{path}: {refused}"))
+    }
+
+    /// What the driver answers, or why it does not do it.
+    async fn ask(&self, path: &str, body: Value) -> Result<Value, Value> {
         let response = self.http.post(format!("{}{path}", self.session)).json(&body).send().await.expect("an answer");
         let (status, answer) = (response.status(), response.json::<Value>().await.expect("JSON"));
-        assert!(status.is_success(), "{path}: {answer}");
-        answer["value"].clone()
+        if status.is_success() { Ok(answer["value"].clone()) } else { Err(answer) }
     }
 
     async fn wait_until_up(&mut self, driver_url: &str) {
