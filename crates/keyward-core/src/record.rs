@@ -1,7 +1,7 @@
 //! What is known of one secret of one API key when it is judged: the row, read once and kept small.
 //!
-//! A million of these stay in memory, so the texts are packed into one allocation and rules that most keys do not
-//! have stand behind one pointer. How records are read and kept is the platform's affair.
+//! A million of these stay in memory, so the texts are packed into one allocation and what most keys do not have stands
+//! behind one pointer. How records are read and kept is the platform's affair.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -114,6 +114,15 @@ pub struct Allowance {
     pub quota: Option<Withheld>,
 }
 
+/// What few keys have, behind one pointer.
+#[derive(Debug)]
+struct Extras {
+    rules: Rules,
+    allowance: Allowance,
+    grant: Option<Box<Grant>>,
+    owner_id: Option<Id<id::User>>,
+}
+
 /// The texts of a record in one allocation.
 #[derive(Debug)]
 struct Texts {
@@ -146,7 +155,6 @@ pub struct KeyRecord {
     pub digest: KeyDigest,
     pub key_id: Id<id::Key>,
     pub secret_id: Id<id::KeySecret>,
-    pub owner_id: Option<Id<id::User>>,
     pub tenant: Arc<Tenant>,
     pub status: KeyStatus,
     pub secret_status: SecretStatus,
@@ -154,11 +162,7 @@ pub struct KeyRecord {
     pub expires_at: Timestamp,
     /// End of this secret (the overlap of a rotation); `Timestamp::NEVER` when it has none.
     pub secret_expires_at: Timestamp,
-    pub rules: Option<Box<Rules>>,
-    /// Limits and the quota of this key and of its end customer, when it has any.
-    pub allowance: Option<Box<Allowance>>,
-    /// What the key may do at Keyward itself, when it is a service key.
-    pub grant: Option<Box<Grant>>,
+    extras: Option<Box<Extras>>,
     pub last_use: LastUse,
     /// Calls that the meter has not written yet.
     pub tally: Tally,
@@ -192,35 +196,49 @@ impl KeyRecord {
     pub fn new(parts: RecordParts<'_>) -> Self {
         let metadata = if parts.metadata == "{}" { "" } else { parts.metadata };
         let external_id = parts.external_id.unwrap_or_default();
+        let RecordParts { rules, allowance, grant, owner_id, .. } = parts;
+        let has_allowance = !allowance.limits.is_empty() || allowance.quota.is_some();
+        let has_extras = !rules.is_empty() || has_allowance || grant.is_some() || owner_id.is_some();
+        let extras = Extras { rules, allowance, grant: grant.map(Box::new), owner_id };
         Self {
             digest: parts.digest,
             key_id: parts.key_id,
             secret_id: parts.secret_id,
-            owner_id: parts.owner_id,
             tenant: parts.tenant,
             status: parts.status,
             secret_status: parts.secret_status,
             expires_at: parts.expires_at.unwrap_or(Timestamp::NEVER),
             secret_expires_at: parts.secret_expires_at.unwrap_or(Timestamp::NEVER),
-            rules: (!parts.rules.is_empty()).then(|| Box::new(parts.rules)),
-            allowance: (!parts.allowance.limits.is_empty() || parts.allowance.quota.is_some())
-                .then(|| Box::new(parts.allowance)),
-            grant: parts.grant.map(Box::new),
+            extras: has_extras.then(|| Box::new(extras)),
             last_use: LastUse::default(),
             tally: Tally::default(),
             texts: Texts::pack([parts.name, parts.environment, parts.scopes, external_id, metadata]),
         }
     }
 
-    /// Every limit that can hold for a call: the key's own first, then its organization's.
+    pub fn owner_id(&self) -> Option<Id<id::User>> {
+        self.extras.as_ref()?.owner_id
+    }
+
+    pub fn rules(&self) -> Option<&Rules> {
+        Some(&self.extras.as_ref()?.rules)
+    }
+
+    /// What the key may do at Keyward itself, when it is a service key.
+    pub fn grant(&self) -> Option<&Grant> {
+        self.extras.as_ref()?.grant.as_deref()
+    }
+
+    /// Every limit that can hold for a call: the key's own and its end customer's first, then its organization's.
     pub fn limits(&self) -> impl Iterator<Item = &Bound> {
-        let own = self.allowance.as_ref().map_or(&[][..], |own| &own.limits);
+        let own = self.extras.as_ref().map_or(&[][..], |own| &own.allowance.limits);
         own.iter().chain(&self.tenant.limits)
     }
 
     /// The key's quota, then its organization's.
     pub fn quotas(&self) -> impl Iterator<Item = &Withheld> {
-        self.allowance.as_ref().and_then(|own| own.quota.as_ref()).into_iter().chain(&self.tenant.quota)
+        let own = self.extras.as_ref().and_then(|own| own.allowance.quota.as_ref());
+        own.into_iter().chain(&self.tenant.quota)
     }
 
     pub fn name(&self) -> &str {

@@ -33,7 +33,7 @@ impl ApiKeyIdentity {
 
     /// The person that the key belongs to, if it is not the organization's own.
     pub fn owner_id(&self) -> Option<Id<id::User>> {
-        self.0.owner_id
+        self.0.owner_id()
     }
 
     /// What the operator calls the key's holder elsewhere.

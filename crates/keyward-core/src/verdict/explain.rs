@@ -90,7 +90,7 @@ fn pass(of: Outcome, detail: &str) -> Check {
 
 /// Whether the rule had something to judge.
 fn applies(refusal: Outcome, key: &KeyRecord, request: &Request<'_>) -> bool {
-    let rules = key.rules.as_deref();
+    let rules = key.rules();
     match refusal {
         Outcome::Expired => key.expires_at != Timestamp::NEVER,
         Outcome::WrongEnvironment => request.environment.is_some(),

@@ -218,7 +218,7 @@ const RULES: &[Rule] = &[
     (Outcome::IpForbidden, permits_address),
     (Outcome::RouteForbidden, permits_route),
     (Outcome::OutsideHours, |key, _, now| {
-        key.rules.as_ref().and_then(|rules| rules.hours.as_ref()).is_none_or(|hours| hours.contains(now))
+        key.rules().and_then(|rules| rules.hours.as_ref()).is_none_or(|hours| hours.contains(now))
     }),
     (Outcome::CountryForbidden, permits_country),
     (Outcome::OrganizationSuspended, |key, _, _| !key.tenant.suspended),
@@ -234,14 +234,14 @@ fn is_rotated(key: &KeyRecord, now: Timestamp) -> bool {
 }
 
 fn permits_address(key: &KeyRecord, request: &Request<'_>, _: Timestamp) -> bool {
-    key.rules.as_ref().map(|rules| &rules.addresses).filter(|rules| !rules.is_empty()).is_none_or(|rules| {
+    key.rules().map(|rules| &rules.addresses).filter(|rules| !rules.is_empty()).is_none_or(|rules| {
         // A key with address rules is refused when the address is not told.
         request.ip.is_some_and(|address| rules.permits(address))
     })
 }
 
 fn permits_route(key: &KeyRecord, request: &Request<'_>, _: Timestamp) -> bool {
-    key.rules.as_ref().map(|rules| &rules.routes).filter(|routes| !routes.is_empty()).is_none_or(|routes| {
+    key.rules().map(|rules| &rules.routes).filter(|routes| !routes.is_empty()).is_none_or(|routes| {
         match (request.method, request.path) {
             (Some(method), Some(path)) => routes.iter().any(|pattern| route::covers(pattern, method, path)),
             _ => false,
@@ -250,8 +250,7 @@ fn permits_route(key: &KeyRecord, request: &Request<'_>, _: Timestamp) -> bool {
 }
 
 fn permits_country(key: &KeyRecord, request: &Request<'_>, _: Timestamp) -> bool {
-    key.rules
-        .as_ref()
+    key.rules()
         .map(|rules| &rules.countries)
         .filter(|countries| !countries.is_empty())
         .is_none_or(|countries| request.country.is_some_and(|country| countries.contains(&country)))

@@ -265,7 +265,7 @@ async fn caller_with(
     let record = record.ok_or_else(|| Problem::plain(Code::Unauthenticated))?;
     let context = Context {
         actor: Actor { kind: ActorKind::Key, id: record.key_id.to_string(), name: Some(record.name().to_owned()) },
-        grant: record.grant.as_deref().cloned(),
+        grant: record.grant().cloned(),
         scopes: record.scopes().to_owned(),
         ip: Some(address),
         user_agent: user_agent_of(headers),

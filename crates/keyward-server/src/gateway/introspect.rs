@@ -94,7 +94,7 @@ async fn introspect(State(app): State<SharedApp>, caller: Caller, request: Reque
             scope: Some(record.scopes().to_owned()),
             client_id: Some(record.key_id.to_string()),
             token_type: Some("Bearer"),
-            sub: Some(record.owner_id.map_or_else(|| record.key_id.to_string(), |owner| owner.to_string())),
+            sub: Some(record.owner_id().map_or_else(|| record.key_id.to_string(), |owner| owner.to_string())),
             username: None,
             exp: (record.expires_at != Timestamp::NEVER).then(|| record.expires_at.as_seconds()),
             organization_id: Some(record.tenant.id),

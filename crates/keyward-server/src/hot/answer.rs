@@ -14,7 +14,7 @@ pub fn write(verdict: &Verdict, now: Timestamp, out: &mut Vec<u8>) {
     if let Some(record) = record {
         put!(out, ",\"key_id\":\"", record.key_id, "\",\"secret_id\":\"", record.secret_id);
         put!(out, "\",\"organization_id\":\"", record.tenant.id, "\",\"owner_id\":");
-        match record.owner_id {
+        match record.owner_id() {
             Some(owner) => put!(out, "\"", owner, "\""),
             None => put!(out, "null"),
         }

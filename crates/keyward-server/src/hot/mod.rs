@@ -95,10 +95,8 @@ pub async fn reach_of_caller(
 ) -> Result<Reach, Problem> {
     let presented = presented.ok_or_else(|| Problem::plain(Code::Unauthenticated))?;
     let record = app.keyward.verifier.identify_again(presented, Some(ip), familiar).await.map_err(cannot_judge)?;
-    let grant = record
-        .as_ref()
-        .and_then(|record| record.grant.as_deref())
-        .ok_or_else(|| Problem::plain(Code::Unauthenticated))?;
+    let grant =
+        record.as_ref().and_then(|record| record.grant()).ok_or_else(|| Problem::plain(Code::Unauthenticated))?;
     if grant.at_instance(Permission::KeysVerify) {
         Ok(Reach::Instance)
     } else if grant.home.all.contains(Permission::KeysVerify) {

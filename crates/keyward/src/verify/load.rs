@@ -16,7 +16,7 @@ use keyward_core::verdict::Reach;
 use serde_json::Value;
 use sha2::{Digest, Sha256, Sha512};
 
-use super::{Verifier, sql as statements};
+use super::{Verifier, place_of, sql as statements};
 use crate::accounts::people;
 use crate::db::{Json, row, sql};
 use crate::error::{Error, Result};
@@ -83,7 +83,7 @@ impl Verifier {
         }
         // One flight per digest; whoever waits is handed the same record. Absent keys have no flight to share.
         let guard = if fresh {
-            match self.known.get_value_or_guard_async(&digest.slot()).await {
+            match self.known.get_value_or_guard_async(&place_of(digest.slot())).await {
                 Ok(record)
                     if record.digest == digest
                         && !record.tenant.is_superseded()
@@ -116,7 +116,7 @@ impl Verifier {
         if remember {
             match guard {
                 Some(guard) => drop(guard.insert(record.clone())),
-                None => self.known.insert(digest.slot(), record.clone()),
+                None => self.known.insert(place_of(digest.slot()), record.clone()),
             }
         }
         drop(tenants);

@@ -47,12 +47,21 @@ impl Hasher for SlotHasher {
         unreachable!("only slots are hashed");
     }
 
+    fn write_u64(&mut self, place: u64) {
+        self.0 = place;
+    }
+
     fn write_u128(&mut self, slot: u128) {
         self.0 = slot as u64;
     }
 }
 
-type SlotCache<V> = Cache<u128, V, quick_cache::UnitWeighter, BuildHasherDefault<SlotHasher>>;
+/// Where the record of a slot is kept.
+fn place_of(slot: u128) -> u64 {
+    slot as u64
+}
+
+type SlotCache<K, V> = Cache<K, V, quick_cache::UnitWeighter, BuildHasherDefault<SlotHasher>>;
 
 /// Judges keys of this instance, in process.
 pub struct Verifier {
@@ -61,9 +70,10 @@ pub struct Verifier {
     pub(crate) metrics: Arc<Metrics>,
     settings: VerifySettings,
     import_hmac_keys: Vec<Vec<u8>>,
-    known: SlotCache<Arc<KeyRecord>>,
+    /// By half of a slot, to be small; a record of another digest in its place counts as none.
+    known: SlotCache<u64, Arc<KeyRecord>>,
     /// Slots that were looked for and not found, with the generation in which that was so.
-    absent: SlotCache<u64>,
+    absent: SlotCache<u128, u64>,
     absent_generation: AtomicU64,
     /// How far the announcements have been taken in.
     applied: AtomicU64,
@@ -182,7 +192,7 @@ impl Verifier {
         if !self.ground.board.is_fresh(now) {
             return None;
         }
-        let record = self.known.get(&digest.slot())?;
+        let record = self.known.get(&place_of(digest.slot()))?;
         (record.digest == *digest && !record.tenant.is_superseded()).then_some(record)
     }
 
@@ -192,7 +202,7 @@ impl Verifier {
         let (posted, subjects) = self.ground.board.take();
         for subject in subjects {
             match subject {
-                Subject::Secret(slot) => drop(self.known.remove(&slot)),
+                Subject::Secret(slot) => drop(self.known.remove(&place_of(slot))),
                 Subject::Organization(id) => tenants.supersede(id),
                 Subject::Issued => drop(self.absent_generation.fetch_add(1, Ordering::AcqRel)),
                 Subject::Person(_) => {}
@@ -220,7 +230,7 @@ impl Verifier {
         if self.settings.when_unreachable != WhenUnreachable::Stale || !self.ground.board.is_fresh(earlier) {
             return None;
         }
-        let record = self.known.get(&digest.slot()).filter(|record| record.digest == *digest)?;
+        let record = self.known.get(&place_of(digest.slot())).filter(|record| record.digest == *digest)?;
         Some(if reach.includes(record.tenant.id) { Ok(record) } else { Err(Outcome::NotFound) })
     }
 
@@ -281,7 +291,7 @@ impl Verifier {
     /// Only keys that have such a rule pay for the look-up.
     fn with_country<'a>(&self, record: &KeyRecord, request: &Request<'a>) -> Request<'a> {
         let mut request = *request;
-        if record.rules.as_ref().is_some_and(|rules| !rules.countries.is_empty()) {
+        if record.rules().is_some_and(|rules| !rules.countries.is_empty()) {
             request.country = request.country.or_else(|| self.countries.of(request.ip?));
         }
         request
@@ -318,7 +328,7 @@ impl Verifier {
         let request = Request { ip, ..Request::default() };
         // Routes and scopes are rules for the operator's API, not for ours.
         let outcome = verdict::judge(record, &request, now);
-        let admits = matches!(outcome, Outcome::Valid | Outcome::RouteForbidden) && record.grant.is_some();
+        let admits = matches!(outcome, Outcome::Valid | Outcome::RouteForbidden) && record.grant().is_some();
         if admits {
             self.journal.note_use(record, ip, now);
         }
