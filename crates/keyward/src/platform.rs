@@ -109,6 +109,7 @@ impl Keyward {
             mailer: Mailer::new(&settings.mail)?,
             metrics: metrics.clone(),
             public_url: settings.server.public_url.trim_end_matches('/').to_owned(),
+            address: settings.server.address(),
             provider: settings.oidc.issuer.clone(),
         };
         let proofs = Proofs::open(

@@ -1,11 +1,12 @@
 //! The work beside the requests. Each task takes no input, may run at any time, and is run on a timer and on a nudge.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use crate::accounts::plans::Plans;
 use crate::announce::nodes::{self, Follower, Hint};
@@ -66,27 +67,29 @@ impl Tasks {
         let (sessions, maintenance, workers) = (work.sessions, work.maintenance, work.workers);
         let (proofs, checkpoint_every) = (work.proofs, work.checkpoint_every);
         let (stop, stopped) = watch::channel(false);
+        let rounds = |every| Rounds::every(every, stopped.clone());
         let mut running = vec![
-            tokio::spawn(write(verifier, limits.clone(), flush_every, stopped.clone())),
-            tokio::spawn(meter(usage.clone(), meter_every, stopped.clone())),
-            tokio::spawn(fold(usage.clone(), meter_every, stopped.clone())),
-            tokio::spawn(add_up(usage.clone(), meter_every, stopped.clone())),
+            tokio::spawn(write(verifier, limits.clone(), rounds(flush_every))),
+            tokio::spawn(meter(usage.clone(), rounds(meter_every))),
+            tokio::spawn(fold(usage.clone(), rounds(meter_every))),
+            tokio::spawn(add_up(usage.clone(), rounds(meter_every))),
             tokio::spawn(share(limits.clone(), stopped.clone())),
-            tokio::spawn(keep_times(plans, reservations, audit, flush_every, stopped.clone())),
-            tokio::spawn(deliver(sessions.clone(), stopped.clone())),
-            tokio::spawn(sign(proofs, checkpoint_every, stopped.clone())),
+            tokio::spawn(keep_times(plans, reservations, audit, rounds(flush_every))),
+            tokio::spawn(deliver(sessions.clone(), rounds(LOOK_FOR_MAILS_EVERY))),
+            tokio::spawn(sign(proofs, rounds(checkpoint_every).later())),
             tokio::spawn(work.sinks.run(stopped.clone())),
-            tokio::spawn(sweep(ground.clone(), idempotency, limits, usage, jobs.clone(), sessions, stopped.clone())),
         ];
+        let sweeping = sweep(ground.clone(), idempotency, limits, usage, jobs.clone(), sessions, rounds(SWEEP_EVERY));
+        running.push(tokio::spawn(sweeping));
         for _ in 0..workers.max(1) {
-            running.push(tokio::spawn(work_jobs(jobs.clone(), maintenance.clone(), stopped.clone())));
+            running.push(tokio::spawn(work_jobs(jobs.clone(), maintenance.clone(), rounds(LOOK_FOR_JOBS_EVERY))));
         }
         if work.classes.are_on() {
-            running.push(tokio::spawn(note(work.classes, flush_every, stopped.clone())));
+            running.push(tokio::spawn(note(work.classes, rounds(flush_every))));
         }
         if ground.db.is_postgres() {
             let follower = Follower::join(ground.clone(), stale_bound).await?;
-            running.push(tokio::spawn(follow(ground, follower, stale_bound, stopped)));
+            running.push(tokio::spawn(follow(ground, follower, stale_bound, rounds(stale_bound / 4))));
         }
         Ok(Self { stop, running })
     }
@@ -99,6 +102,56 @@ impl Tasks {
                 tracing::error!(%error, "a task did not end well");
             }
         }
+    }
+}
+
+/// When a task has its next round: on its timer, sooner when it is nudged, and no more when the node stops.
+struct Rounds {
+    timer: Interval,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Rounds {
+    /// The first at once. A round that takes long puts off those that follow.
+    fn every(every: Duration, stopped: watch::Receiver<bool>) -> Self {
+        let mut timer = interval(every);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { timer, stopped }
+    }
+
+    /// The first not before its time.
+    fn later(mut self) -> Self {
+        self.timer.reset();
+        self
+    }
+
+    /// Waits for the next round; `false`: the node stops.
+    async fn next(&mut self) -> bool {
+        self.next_or(pending()).await
+    }
+
+    /// The same, sooner when something is wanted.
+    async fn next_or(&mut self, wanted: impl Future<Output = ()>) -> bool {
+        tokio::select! {
+            _ = self.timer.tick() => true,
+            () = wanted => true,
+            _ = self.stopped.changed() => false,
+        }
+    }
+
+    /// What the work comes to; `None`: the node stops, and the work was left where it was.
+    async fn unless_stopped<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            _ = self.stopped.changed() => None,
+        }
+    }
+}
+
+/// Nobody waits for a task's answer: the log is told what became of it instead.
+fn tell<T>(done: Result<T>, otherwise: &str) {
+    if let Err(error) = done {
+        tracing::warn!(%error, "{otherwise}");
     }
 }
 
@@ -115,126 +168,70 @@ pub(crate) async fn settle_due(plans: &Plans, reservations: &Reservations) -> Re
     outcomes.into_iter().collect()
 }
 
-/// Writes what verifications left behind.
-async fn write(verifier: Arc<Verifier>, limits: Arc<Limits>, every: Duration, mut stopped: watch::Receiver<bool>) {
-    let mut timer = interval(every);
-    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// Writes what verifications left behind, the last time when the node stops.
+async fn write(verifier: Arc<Verifier>, limits: Arc<Limits>, mut rounds: Rounds) {
     loop {
-        let last = tokio::select! {
-            _ = timer.tick() => false,
-            () = verifier.flush_wanted() => false,
-            _ = stopped.changed() => true,
-        };
+        let last = !rounds.next_or(verifier.flush_wanted()).await;
         let flushed = flush(&limits, &verifier, if last { Haste::Yes } else { Haste::No }).await;
-        if let Err(error) = &flushed {
-            tracing::warn!(%error, "not everything could be written; it is kept");
-        }
         while last && flushed.is_ok() && verifier.has_unwritten().await {
             if flush(&limits, &verifier, Haste::Yes).await.is_err() {
                 return;
             }
         }
+        tell(flushed, "not everything could be written; it is kept");
         if last {
             return;
         }
     }
 }
 
-/// Writes the counts of verifications.
-async fn meter(usage: Usage, every: Duration, mut stopped: watch::Receiver<bool>) {
-    let mut timer = interval(every);
-    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// Writes the counts of verifications, the last time when the node stops.
+async fn meter(usage: Usage, mut rounds: Rounds) {
     loop {
-        let last = tokio::select! {
-            _ = timer.tick() => false,
-            () = usage.flush_wanted() => false,
-            _ = stopped.changed() => true,
-        };
-        if let Err(error) = usage.flush().await {
-            tracing::warn!(%error, "counts of verifications could not be written; they are kept");
-        }
+        let last = !rounds.next_or(usage.flush_wanted()).await;
+        tell(usage.flush().await, "counts of verifications could not be written; they are kept");
         if last {
             return;
         }
     }
 }
 
-/// Brings what verifications noted into the book.
-async fn note(classes: Arc<Classes>, every: Duration, mut stopped: watch::Receiver<bool>) {
-    let mut timer = interval(every);
-    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// Brings what verifications noted into the book, the last time when the node stops.
+async fn note(classes: Arc<Classes>, mut rounds: Rounds) {
     loop {
-        let last = tokio::select! {
-            _ = timer.tick() => false,
-            () = classes.write_wanted() => false,
-            _ = stopped.changed() => true,
-        };
-        if let Err(error) = classes.write().await {
-            tracing::warn!(%error, "verifications could not be noted in the book; what has room is kept");
-        }
+        let last = !rounds.next_or(classes.write_wanted()).await;
+        tell(classes.write().await, "verifications could not be noted in the book; what has room is kept");
         if last {
             return;
         }
     }
 }
 
-/// Adds written counts to the sums.
-async fn fold(usage: Usage, every: Duration, mut stopped: watch::Receiver<bool>) {
-    let mut timer = interval(every);
-    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = timer.tick() => {}
-            _ = stopped.changed() => return,
-        }
-        // A part that is not added now is added later, by this node or another.
-        tokio::select! {
-            folded = usage.fold_slowly() => if let Err(error) = folded {
-                tracing::warn!(%error, "counts of verifications could not be added up; it is tried again");
-            },
-            _ = stopped.changed() => return,
-        }
+/// Adds written counts to the sums. A part that is not added now is added later, by this node or another.
+async fn fold(usage: Usage, mut rounds: Rounds) {
+    while rounds.next().await {
+        let Some(folded) = rounds.unless_stopped(usage.fold_slowly()).await else { return };
+        tell(folded, "counts of verifications could not be added up; it is tried again");
     }
 }
 
 /// Adds what records left behind to the sums.
-async fn add_up(usage: Usage, every: Duration, mut stopped: watch::Receiver<bool>) {
-    let mut timer = interval(every);
-    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = timer.tick() => {}
-            _ = stopped.changed() => return,
-        }
-        if let Err(error) = usage.add_up_all().await {
-            tracing::warn!(%error, "what records add to the sums waits; it is tried again");
-        }
+async fn add_up(usage: Usage, mut rounds: Rounds) {
+    while rounds.next().await {
+        tell(usage.add_up_all().await, "what records add to the sums waits; it is tried again");
     }
 }
 
 /// Makes due jobs and does what waits, one at a time. A node that stops gives back what it has not ended.
-async fn work_jobs(jobs: Jobs, maintenance: Maintenance, mut stopped: watch::Receiver<bool>) {
-    let mut timer = interval(LOOK_FOR_JOBS_EVERY);
-    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = timer.tick() => {}
-            () = jobs.work_wanted() => {}
-            _ = stopped.changed() => return,
-        }
-        tokio::select! {
-            worked = work_off(&jobs, &maintenance) => {
-                if let Err(error) = worked {
-                    tracing::warn!(%error, "the queue of jobs could not be worked off; it is tried again");
-                }
-            }
-            _ = stopped.changed() => {
-                if let Err(error) = Running::release(&jobs).await {
-                    tracing::warn!(%error, "a job could not be given back; it waits for its lease to run out");
-                }
-                return;
-            }
-        }
+async fn work_jobs(jobs: Jobs, maintenance: Maintenance, mut rounds: Rounds) {
+    while rounds.next_or(jobs.work_wanted()).await {
+        let Some(worked) = rounds.unless_stopped(work_off(&jobs, &maintenance)).await else {
+            return tell(
+                Running::release(&jobs).await,
+                "a job could not be given back; it waits for its lease to run out",
+            );
+        };
+        tell(worked, "the queue of jobs could not be worked off; it is tried again");
     }
 }
 
@@ -256,41 +253,19 @@ async fn share(limits: Arc<Limits>, mut stopped: watch::Receiver<bool>) {
 }
 
 /// Does on a timer what is due, and numbers the events of the book.
-async fn keep_times(
-    plans: Plans,
-    reservations: Reservations,
-    audit: Audit,
-    every: Duration,
-    mut stopped: watch::Receiver<bool>,
-) {
-    let mut timer = interval(every);
-    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = timer.tick() => {}
-            _ = stopped.changed() => return,
-        }
-        if let Err(error) = settle_due(&plans, &reservations).await {
-            tracing::warn!(%error, "not everything that is due could be done; it is tried again");
-        }
-        if let Err(error) = audit.sequence().await {
-            tracing::warn!(%error, "the events of the book could not be numbered; it is tried again");
-        }
+async fn keep_times(plans: Plans, reservations: Reservations, audit: Audit, mut rounds: Rounds) {
+    while rounds.next().await {
+        let settled = settle_due(&plans, &reservations).await;
+        tell(settled, "not everything that is due could be done; it is tried again");
+        tell(audit.sequence().await, "the events of the book could not be numbered; it is tried again");
     }
 }
 
 /// Signs the book as it grows, the last time when the node stops.
-async fn sign(proofs: Proofs, every: Duration, mut stopped: watch::Receiver<bool>) {
-    let mut timer = interval_at(Instant::now() + every, every);
-    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+async fn sign(proofs: Proofs, mut rounds: Rounds) {
     loop {
-        let last = tokio::select! {
-            _ = timer.tick() => false,
-            _ = stopped.changed() => true,
-        };
-        if let Err(error) = proofs.sign_new().await {
-            tracing::warn!(%error, "the audit log could not be signed; it is tried again");
-        }
+        let last = !rounds.next().await;
+        tell(proofs.sign_new().await, "the audit log could not be signed; it is tried again");
         if last {
             return;
         }
@@ -298,21 +273,13 @@ async fn sign(proofs: Proofs, every: Duration, mut stopped: watch::Receiver<bool
 }
 
 /// Re-reads what other nodes announced, several times within the bound, at once when told.
-async fn follow(ground: Ground, mut follower: Follower, stale_bound: Duration, mut stopped: watch::Receiver<bool>) {
-    let mut timer = interval(stale_bound / 4);
-    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+async fn follow(ground: Ground, mut follower: Follower, stale_bound: Duration, mut rounds: Rounds) {
     let mut hint = Hint::listen(&ground.db).await;
     let mut rounds_without = 0u32;
-    loop {
-        tokio::select! {
-            _ = timer.tick() => {}
-            () = hint.next() => {}
-            _ = stopped.changed() => return follower.leave().await,
-        }
+    while rounds.next_or(hint.next()).await {
         // A re-read that hangs must not keep the next one from being tried.
         match timeout(stale_bound, follower.read()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the announcements could not be read"),
+            Ok(read) => tell(read, "the announcements could not be read"),
             Err(_) => tracing::warn!("the announcements could not be read in time"),
         }
         if !hint.is_heard() {
@@ -324,25 +291,14 @@ async fn follow(ground: Ground, mut follower: Follower, stale_bound: Duration, m
             }
         }
     }
+    follower.leave().await;
 }
 
-/// Sends the mails that wait.
-async fn deliver(sessions: Arc<Sessions>, mut stopped: watch::Receiver<bool>) {
-    let mut timer = interval(LOOK_FOR_MAILS_EVERY);
-    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = timer.tick() => {}
-            () = sessions.delivery_wanted() => {}
-            _ = stopped.changed() => return,
-        }
-        // What is not sent now is due again, for this node or another.
-        tokio::select! {
-            delivered = sessions.deliver() => if let Err(error) = delivered {
-                tracing::warn!(%error, "mails could not be looked for; it is tried again");
-            },
-            _ = stopped.changed() => return,
-        }
+/// Sends the mails that wait. What is not sent now is due again, for this node or another.
+async fn deliver(sessions: Arc<Sessions>, mut rounds: Rounds) {
+    while rounds.next_or(sessions.delivery_wanted()).await {
+        let Some(delivered) = rounds.unless_stopped(sessions.deliver()).await else { return };
+        tell(delivered, "mails could not be looked for; it is tried again");
     }
 }
 
@@ -354,14 +310,9 @@ async fn sweep(
     usage: Usage,
     jobs: Jobs,
     sessions: Arc<Sessions>,
-    mut stopped: watch::Receiver<bool>,
+    mut rounds: Rounds,
 ) {
-    let mut timer = interval(SWEEP_EVERY);
-    loop {
-        tokio::select! {
-            _ = timer.tick() => {}
-            _ = stopped.changed() => return,
-        }
+    while rounds.next().await {
         for swept in [
             idempotency.forget().await,
             nodes::forget(&ground).await,
@@ -370,9 +321,7 @@ async fn sweep(
             jobs.forget().await,
             sessions.sweep().await,
         ] {
-            if let Err(error) = swept {
-                tracing::warn!(%error, "a sweep failed");
-            }
+            tell(swept, "a sweep failed");
         }
     }
 }

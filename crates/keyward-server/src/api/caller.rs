@@ -163,7 +163,8 @@ impl Stranger {
         Err(error.into())
     }
 
-    async fn note(&self, app: &App, action: &'static str, refused: &keyward::Error) {
+    /// One event for a refused call.
+    pub async fn note(&self, app: &App, action: &'static str, refused: &keyward::Error) {
         let event = Event::new(EventType::Security, action, "route", self.route.clone());
         let actor = Actor { kind: ActorKind::External, id: "visitor".to_owned(), name: None };
         let (ip, request_id) = (Some(self.address), self.request_id);

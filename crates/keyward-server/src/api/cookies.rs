@@ -10,6 +10,8 @@ pub const DEVICE: &str = "__Host-keyward_device";
 pub const PROVIDER: &str = "__Host-keyward_provider";
 /// A sign-in by the provider that waits for the second factor.
 pub const LOGIN: &str = "__Host-keyward_login";
+/// The token of a link that was opened, so that it does not stay in the address.
+pub const LINK: &str = "__Host-keyward_link";
 /// Asks for cookies instead of tokens.
 pub const CLIENT: HeaderName = HeaderName::from_static("x-keyward-client");
 

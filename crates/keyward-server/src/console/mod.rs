@@ -1,26 +1,24 @@
-//! Server-rendered pages: for now the front page, the set-up of a new instance, and the second step of a sign-in by an identity
-//! provider.
+//! Server-rendered pages that need no script: the front page, the set-up of a new instance, what links in mails lead to, and the
+//! second step of a sign-in by an identity provider. What somebody is asked is asked in their language.
 
+mod form;
+mod invitation;
+pub mod language;
+mod link;
 pub mod page;
+mod password;
 pub mod second_factor;
 mod setup;
 
 use axum::Router;
-use axum::extract::Query;
 use axum::response::Html;
 use axum::routing::get;
-use serde::de::DeserializeOwned;
 
 use crate::app::SharedApp;
 
 pub fn router() -> Router<SharedApp> {
-    Router::new().route("/", get(home)).merge(setup::router()).merge(second_factor::router())
-}
-
-/// What a form of ours was filled in with.
-fn read_form<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
-    let uri = format!("/?{}", std::str::from_utf8(body).ok()?).parse().ok()?;
-    Query::<T>::try_from_uri(&uri).ok().map(|Query(answers)| answers)
+    let pages = Router::new().route("/", get(home)).merge(setup::router()).merge(second_factor::router());
+    pages.merge(invitation::router()).merge(password::router())
 }
 
 async fn home() -> Html<String> {

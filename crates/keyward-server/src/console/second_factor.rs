@@ -12,7 +12,10 @@ use keyward::sessions::Proof;
 use keyward_core::problem::Code;
 use serde::Deserialize;
 
-use super::page::{escape, page};
+use super::form::{Fault, Field, Form};
+use super::language::Language;
+use super::link::private;
+use super::page::page_in;
 use crate::api::auth::{Visitor, keep};
 use crate::api::caller::Stranger;
 use crate::api::cookies;
@@ -52,9 +55,10 @@ struct Answers {
 }
 
 async fn ask(visitor: Visitor, Query(way): Query<Way>) -> Response {
+    let language = Language::of(&visitor.headers);
     match cookies::read(&visitor.headers, cookies::LOGIN) {
-        Some(_) => shown(StatusCode::OK, &form(&way.next, None)),
-        None => nothing_waits(),
+        Some(_) => shown(language, StatusCode::OK, &form(language, &way.next, &[])),
+        None => nothing_waits(language),
     }
 }
 
@@ -67,7 +71,7 @@ async fn prove(State(app): State<SharedApp>, mut visitor: Visitor, request: Requ
         return Problem::plain(Code::CsrfFailed).into_response();
     }
     let answers = match read_body(request, &app).await {
-        Ok(body) => super::read_form::<Answers>(&body),
+        Ok(body) => super::link::read_form::<Answers>(&body),
         Err(problem) => return problem.into_response(),
     };
     let Some(answers) = answers else { return Problem::plain(Code::MalformedRequest).into_response() };
@@ -75,7 +79,8 @@ async fn prove(State(app): State<SharedApp>, mut visitor: Visitor, request: Requ
         Ok(next) => next,
         Err(error) => return Problem::from(error).into_response(),
     };
-    let Some(token) = cookies::read(&visitor.headers, cookies::LOGIN) else { return nothing_waits() };
+    let language = Language::of(&visitor.headers);
+    let Some(token) = cookies::read(&visitor.headers, cookies::LOGIN) else { return nothing_waits(language) };
     visitor.client.browser = true;
     let code = answers.code.trim().to_owned();
     let proof = if code.len() == 6 { Proof::Totp(code) } else { Proof::BackupCode(code) };
@@ -91,31 +96,47 @@ async fn prove(State(app): State<SharedApp>, mut visitor: Visitor, request: Requ
             response
         }
         Err(error) if matches!(error.code, Code::InvalidCode | Code::CodeUsed) => {
-            shown(StatusCode::UNAUTHORIZED, &form(next, Some(error.code.meaning())))
+            let text = match error.code {
+                Code::CodeUsed => language.say(
+                    "This code was used: wait for the next.",
+                    "このコードは使用済みです。次のコードをお待ちください。",
+                ),
+                _ => language.say("This code is not right.", "コードが正しくありません。"),
+            };
+            let fault = Fault { field: "code".to_owned(), text: text.to_owned() };
+            shown(language, StatusCode::UNAUTHORIZED, &form(language, next, &[fault]))
         }
-        Err(error) if error.code == Code::InvalidToken => nothing_waits(),
+        Err(error) if error.code == Code::InvalidToken => nothing_waits(language),
         Err(error) => Problem::from(error).into_response(),
     }
 }
 
-fn form(next: &str, fault: Option<&str>) -> String {
-    let alert = fault.map_or_else(String::new, |fault| format!("<p role=\"alert\">{}</p>", escape(fault)));
-    format!(
-        "<h1>One more step</h1><p class=\"lead\">Your account has a second factor.</p>{alert}\
-         <form method=\"post\" action=\"{PATH}\"><input type=\"hidden\" name=\"next\" value=\"{}\">\
-         <label>Code <small>of your authenticator, or a backup code</small>\
-         <input name=\"code\" required maxlength=\"40\" autocomplete=\"one-time-code\" autofocus></label>\
-         <button>Sign in</button></form>",
-        escape(next)
-    )
+fn form(language: Language, next: &str, faults: &[Fault]) -> String {
+    let title = language.say("One more step", "確認コードの入力");
+    let lead = language.say("Your account has a second factor.", "このアカウントには二要素認証が設定されています。");
+    let code = Field {
+        name: "code",
+        label: language.say("Code", "確認コード"),
+        hint: language.say("Of your authenticator, or a backup code.", "認証アプリのコード、またはバックアップコード"),
+        attributes: "required maxlength=\"40\" autocomplete=\"one-time-code\"",
+        ..Field::default()
+    };
+    let form = Form::to(PATH, Some(("next", next)), faults, language).field(&code);
+    let form = form.button(language.say("Sign in", "サインイン"));
+    format!("<h1>{title}</h1><p class=\"lead\">{lead}</p>{form}")
 }
 
-fn nothing_waits() -> Response {
-    let body = "<h1>No sign-in waits here</h1><p class=\"lead\">It took too long, or too many codes were wrong. \
-        <a href=\"/v1/auth/oidc/start\">Begin again</a>.</p>";
-    shown(StatusCode::UNAUTHORIZED, body)
+fn nothing_waits(language: Language) -> Response {
+    let body = language.say(
+        "<h1>No sign-in waits here</h1><p class=\"lead\">It took too long, or too many codes were wrong. \
+         <a href=\"/v1/auth/oidc/start\">Begin again</a>.</p>",
+        "<h1>進行中のサインインはありません</h1><p class=\"lead\">時間切れか、コードの誤りが続いたため終了しました。\
+         <a href=\"/v1/auth/oidc/start\">もう一度サインインする</a></p>",
+    );
+    shown(language, StatusCode::UNAUTHORIZED, body)
 }
 
-fn shown(status: StatusCode, body: &str) -> Response {
-    (status, [(header::CACHE_CONTROL, "no-store")], Html(page("Second factor", body))).into_response()
+fn shown(language: Language, status: StatusCode, body: &str) -> Response {
+    let title = language.say("Second factor", "二要素認証");
+    (status, private(language), Html(page_in(language, title, body))).into_response()
 }

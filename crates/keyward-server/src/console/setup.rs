@@ -1,107 +1,139 @@
 //! The set-up page behind the one-time link that the first start prints.
 
 use axum::Router;
-use axum::extract::{Query, Request, State};
-use axum::response::{Html, IntoResponse, Response};
+use axum::extract::{Request, State};
+use axum::response::Response;
 use axum::routing::get;
-use http::{StatusCode, header};
+use http::StatusCode;
+use keyward::accounts::passwords::least_chars;
 use keyward::accounts::setup::SetupRequest;
 use keyward::context::Context;
-use keyward::limits::callers::Call;
 use keyward_core::problem::Code;
 use keyward_core::secret::Secret;
 use serde::Deserialize;
 
-use super::page::{escape, page};
-use crate::api::caller::Stranger;
-use crate::api::json::read_body;
+use super::form::{Fault, Field, Form};
+use super::link::Reader;
+use super::page::escape;
 use crate::app::SharedApp;
-use crate::problem::Problem;
+
+const PATH: &str = "/setup";
 
 pub fn router() -> Router<SharedApp> {
-    Router::new().route("/setup", get(form).post(found))
+    Router::new().route(PATH, get(ask).post(found))
 }
 
-#[derive(Deserialize)]
-struct Link {
-    #[serde(default)]
-    token: String,
-}
-
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Answers {
     token: String,
     email: String,
     organization: String,
     #[serde(default)]
     password: String,
+    again: Option<String>,
 }
 
-async fn form(State(app): State<SharedApp>, Query(link): Query<Link>) -> Response {
-    match app.keyward.setup.check_token(&link.token).await {
-        Ok(()) => private(StatusCode::OK, page("Set-up", &form_body(&link.token, None))),
-        Err(error) => gone(error),
+async fn ask(State(app): State<SharedApp>, request: Request) -> Response {
+    let reader = match Reader::arrived(&app, request).await {
+        Ok(reader) => reader,
+        Err(answer) => return answer,
+    };
+    match app.keyward.setup.check_token(reader.token()).await {
+        Ok(()) => {
+            let page = || {
+                let empty = Answers { token: reader.token().to_owned(), ..Answers::default() };
+                shown(&reader, StatusCode::OK, &empty, &[])
+            };
+            reader.put_aside(PATH).unwrap_or_else(page)
+        }
+        Err(error) => gone(&reader, error),
     }
 }
 
 async fn found(State(app): State<SharedApp>, request: Request) -> Response {
-    let stranger = Stranger::of(&app, &request);
-    if let Err(problem) = stranger.admit(&app, Call::Authentication).await {
-        return problem.into_response();
-    }
-    let cross_site =
-        request.headers().get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none");
-    if cross_site {
-        return Problem::new(Code::Forbidden, "The form must be sent from its own page.").into_response();
-    }
-    let answers = match read_body(request, &app).await {
-        Ok(body) => super::read_form::<Answers>(&body),
-        Err(problem) => return problem.into_response(),
+    let (reader, answers) = match Reader::sent::<Answers>(&app, request).await {
+        Ok(sent) => sent,
+        Err(answer) => return answer,
     };
-    let Some(answers) = answers else { return Problem::plain(Code::MalformedRequest).into_response() };
-    let password = Some(answers.password).filter(|password| !password.is_empty()).map(Secret::new);
-    let request = SetupRequest { email: answers.email, organization: answers.organization, password };
-    let context = Context::system("setup");
-    match app.keyward.keys.set_up(&app.keyward.setup, &context, &request, Some(&answers.token)).await {
+    let keyward = &app.keyward;
+    if let Err(error) = keyward.setup.check_token(&answers.token).await {
+        return gone(&reader, error);
+    }
+    let wrong = |faults: &[Fault]| shown(&reader, StatusCode::UNPROCESSABLE_ENTITY, &answers, faults);
+    let differing = Fault::unless_same(&answers.password, answers.again.as_deref(), reader.language);
+    if !differing.is_empty() {
+        return wrong(&differing);
+    }
+    let request = SetupRequest {
+        email: answers.email.clone(),
+        organization: answers.organization.clone(),
+        password: Some(answers.password.clone()).filter(|password| !password.is_empty()).map(Secret::new),
+    };
+    match keyward.keys.set_up(&keyward.setup, &Context::system("setup"), &request, Some(&answers.token)).await {
         Ok(issued) => {
-            let body = format!(
-                "<h1>Ready</h1><p class=\"lead\">This is your first service key. It is shown only now; keep it safe.</p>\
-                 <pre>{}</pre><p>Next: <a href=\"/docs\">the API reference</a>.</p>",
-                escape(issued.secret.expose())
+            let (title, meaning) = reader.language.say(
+                ("Ready", "This is your first service key. It is shown only now; keep it safe."),
+                (
+                    "準備ができました",
+                    "最初のサービスキーです。表示されるのは今回だけですので、安全な場所に保管してください。",
+                ),
             );
-            private(StatusCode::CREATED, page("Ready", &body))
+            let next = reader.language.say(
+                "Next: <a href=\"/docs\">the API reference</a>.",
+                "次は<a href=\"/docs\">API リファレンス</a>（英語）をご覧ください。",
+            );
+            let key = escape(issued.secret.expose());
+            let body = format!("<h1>{title}</h1><p class=\"lead\">{meaning}</p><pre>{key}</pre><p>{next}</p>");
+            reader.forgetting(reader.answer(StatusCode::CREATED, title, &body))
         }
-        Err(error) if error.code.status() == 422 => {
-            private(StatusCode::UNPROCESSABLE_ENTITY, page("Set-up", &form_body(&answers.token, Some(&error.detail))))
-        }
-        Err(error) => gone(error),
+        Err(error) if error.code.status() == 422 => wrong(&Fault::of(&error, reader.language)),
+        Err(error) => gone(&reader, error),
     }
 }
 
-fn form_body(token: &str, fault: Option<&str>) -> String {
-    let alert = fault.map_or_else(String::new, |fault| format!("<p role=\"alert\">{}</p>", escape(fault)));
-    format!(
-        "<h1>Set up Keyward</h1><p class=\"lead\">The first organization, its owner, and a service key.</p>{alert}\
-         <form method=\"post\" action=\"/setup\"><input type=\"hidden\" name=\"token\" value=\"{}\">\
-         <label>E-mail<input type=\"email\" name=\"email\" required autocomplete=\"email\"></label>\
-         <label>Organization<input name=\"organization\" required maxlength=\"200\"></label>\
-         <label>Password <small>optional now; 15 characters or more</small><input type=\"password\" name=\"password\" minlength=\"15\" autocomplete=\"new-password\"></label>\
-         <button>Set up</button></form>",
-        escape(token)
-    )
+fn shown(reader: &Reader, status: StatusCode, answers: &Answers, faults: &[Fault]) -> Response {
+    let language = reader.language;
+    let email = Field {
+        name: "email",
+        label: language.say("E-mail", "メールアドレス"),
+        attributes: "type=\"email\" required maxlength=\"254\" autocomplete=\"username\"",
+        value: &answers.email,
+        ..Field::default()
+    };
+    let organization = Field {
+        name: "organization",
+        label: language.say("Organization", "組織名"),
+        attributes: "required maxlength=\"200\" autocomplete=\"organization\"",
+        value: &answers.organization,
+        ..Field::default()
+    };
+    let least = least_chars(false);
+    let hint = language.say(
+        format!("May be left out for now; else {least} characters or more."),
+        format!("今は省略できます。設定する場合は{least}文字以上にしてください。"),
+    );
+    let form = Form::to(PATH, Some(("token", &answers.token)), faults, language).field(&email).field(&organization);
+    let form = form.new_password("password", &hint, &format!("minlength=\"{least}\""), language);
+    let form = form.button(language.say("Set up", "設定する"));
+    let title = language.say("Set up Keyward", "Keyward の初期設定");
+    let lead = language.say(
+        "The first organization, its owner, and a service key.",
+        "最初の組織とそのオーナー、サービスキーを作成します。",
+    );
+    reader.answer(status, title, &format!("<h1>{title}</h1><p class=\"lead\">{lead}</p>{form}"))
 }
 
-fn gone(error: keyward::Error) -> Response {
-    if error.code != Code::Gone && error.code != Code::Conflict {
-        return Problem::from(error).into_response();
+fn gone(reader: &Reader, mut error: keyward::Error) -> Response {
+    // Somebody else was faster: the link is as good as used.
+    if error.code == Code::Conflict {
+        error.code = Code::Gone;
     }
-    let body = "<h1>This link is no longer valid</h1><p class=\"lead\">It was used, or is older than 15 minutes. \
-        If this instance is not set up yet, restart the server for a new link, or run <code>keyward setup</code>.</p>";
-    private(StatusCode::GONE, page("Link no longer valid", body))
-}
-
-/// Pages that hold a token or a key are kept by nobody.
-fn private(status: StatusCode, html: String) -> Response {
-    (status, [(header::CACHE_CONTROL, "no-store"), (header::REFERRER_POLICY, "no-referrer")], Html(html))
-        .into_response()
+    let title = reader.language.say("This link is no longer valid", "このリンクは無効です");
+    let meaning = reader.language.say(
+        "It was used, or is older than 15 minutes. If this instance is not set up yet, restart the server for a new link, or run \
+         <code>keyward setup</code>.",
+        "使用済みか、発行から15分が過ぎています。初期設定がまだの場合は、サーバーを再起動して新しいリンクを表示するか、\
+         <code>keyward setup</code>を実行してください。",
+    );
+    reader.gone(error, title, meaning)
 }

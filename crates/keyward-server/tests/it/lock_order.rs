@@ -105,6 +105,30 @@ async fn t_04_two_new_sets_of_backup_codes_leave_one() {
     assert_eq!(node.tell("SELECT count(*) AS value FROM backup_code").await, 10);
 }
 
+/// A try with a password holds two counts at a time; the sweep of old ones goes round those that are held.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sweep_of_failures_waits_for_no_try() {
+    let node = Node::start(Backend::Postgres).await;
+    for email in ["a@example.com", "b@example.com"] {
+        assert_eq!(log_in(&node, email, "wrong").await.status, 401);
+    }
+    let counted = "SELECT count(*) AS value FROM login_failure";
+    let before = node.tell(counted).await;
+    assert!(before >= 4, "two of each: {before}");
+    node.clock.advance_seconds(400 * 86_400);
+    let mut trying = PgConnection::connect(node.place.database_url().unwrap()).await.expect("PostgreSQL answers");
+    trying.execute("BEGIN").await.unwrap();
+    let hold =
+        "UPDATE login_failure SET failures = failures WHERE subject = (SELECT subject FROM login_failure LIMIT 1)";
+    trying.execute(hold).await.unwrap();
+    let swept = tokio::time::timeout(Duration::from_secs(20), node.app.keyward.sessions.sweep()).await;
+    swept.expect("it does not wait").expect("it sweeps");
+    assert_eq!(node.tell(counted).await, 1, "what is held is swept another time");
+    trying.execute("COMMIT").await.unwrap();
+    node.app.keyward.sessions.sweep().await.expect("it sweeps");
+    assert_eq!(node.tell(counted).await, 0);
+}
+
 on_both! {
     async fn second_steps_and_new_passwords_at_the_same_time_end_well(node: Node) {
         let mut people = Vec::new();

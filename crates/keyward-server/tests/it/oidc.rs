@@ -1,6 +1,7 @@
 //! Signing in by an identity provider: a real one for what works, and one of our own making (`forgeries`) for what must not.
 
 mod checks;
+mod exchange;
 mod forgeries;
 mod identities;
 

@@ -36,6 +36,19 @@ row! {
     }
 }
 
+row! {
+    /// What an invitation says to whoever holds its link.
+    #[derive(Debug, Clone)]
+    pub struct Invited {
+        pub email: String,
+        pub role: String,
+        /// Its name; `None`: the instance itself.
+        pub organization: Option<String>,
+        /// Who has an account with that address.
+        pub person: Option<Id<id::User>>,
+    }
+}
+
 /// What somebody answers who was invited. Who has an account already needs neither.
 pub struct Acceptance {
     pub token: String,
@@ -117,6 +130,13 @@ impl People {
         let event = Event::new(EventType::UserManagement, "invitation_revoked", "invitation", invitation);
         change.commit(event.of(organization)).await?;
         Ok(())
+    }
+
+    /// What the invitation behind a link says, while it is good.
+    pub async fn invited(&self, token: &str) -> Result<Invited> {
+        let find = sql(statements::INVITED).bind(digest(token)).bind(self.ground.now());
+        let invited: Option<Invited> = find.optional(&self.ground.db).await?;
+        invited.ok_or_else(|| Error::new(Code::Gone, Code::Gone.meaning()))
     }
 
     /// Makes whoever holds the link a member. The link is good for one use.

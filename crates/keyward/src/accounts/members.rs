@@ -57,7 +57,7 @@ impl People {
         find.optional(&self.ground.db).await?.ok_or_else(Error::not_found)
     }
 
-    /// Closes or opens a member's account: sessions end, service keys stop.
+    /// Closes or opens a member's account: sessions end, service keys stop. What is so already is left as it is.
     pub async fn set_disabled(
         &self,
         context: &Context,
@@ -65,22 +65,31 @@ impl People {
         person: Id<id::User>,
         is_disabled: bool,
     ) -> Result<Member> {
-        self.require_whole(context, organization, person).await?;
+        let member = self.require_whole(context, organization, person).await?;
+        if member.disabled_at.is_some() == is_disabled {
+            return Ok(member);
+        }
         let mut change = Change::begin(&self.ground, context).await?;
         let now = change.now();
         if is_disabled {
             for place in self.places_owned(&mut change, person).await? {
-                self.keep_another_owner(&mut change, place).await?;
+                if let Err(refused) = self.keep_another_owner(&mut change, place).await {
+                    // Somebody closed it meanwhile: then no owner leaves now.
+                    let member = self.member(context, organization, person).await?;
+                    return if member.disabled_at.is_some() { Ok(member) } else { Err(refused) };
+                }
             }
             people::hold(&mut change, person).await?;
             // An account that is opened again finds nobody signed in.
             sql(statements::END_SESSIONS_OF).bind(person).bind(now).execute(change.tx()).await?;
         }
         let set = sql(statements::SET_DISABLED).bind(person).bind(is_disabled.then_some(now)).bind(now);
-        set.execute(change.tx()).await?;
-        change.touch_owner(person).await?;
-        let action = if is_disabled { "person_disabled" } else { "person_enabled" };
-        change.commit(Event::new(EventType::UserManagement, action, "user", person).of(organization)).await?;
+        // Of two at the same time, one finds nothing left to do.
+        if set.execute(change.tx()).await? == 1 {
+            change.touch_owner(person).await?;
+            let action = if is_disabled { "person_disabled" } else { "person_enabled" };
+            change.commit(Event::new(EventType::UserManagement, action, "user", person).of(organization)).await?;
+        }
         self.member(context, organization, person).await
     }
 

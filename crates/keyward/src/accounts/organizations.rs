@@ -200,6 +200,7 @@ impl Organizations {
         self.set_status(context, id, "active", "organization_activated").await
     }
 
+    /// What is so already is left as it is, and not written down again.
     async fn set_status(
         &self,
         context: &Context,
@@ -210,7 +211,11 @@ impl Organizations {
         context.require(id, Permission::OrganizationsManage)?;
         context.require_at_instance(Permission::OrganizationsManage)?;
         let mut change = Change::begin(&self.ground, context).await?;
+        lock(&mut change, id).await?;
         let before = find(change.tx(), id).await?.ok_or_else(Error::not_found)?;
+        if before.status == status {
+            return Ok(before);
+        }
         sql(statements::SET_ORGANIZATION_STATUS).bind(id).bind(status).bind(change.now()).execute(change.tx()).await?;
         let after = find(change.tx(), id).await?.ok_or_else(Error::not_found)?;
         change.touch(Subject::Organization(id));

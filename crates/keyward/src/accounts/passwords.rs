@@ -99,10 +99,15 @@ fn is_weaker(hash: &PasswordHash, today: &Params) -> bool {
     params.is_none_or(|params| params.m_cost() < today.m_cost() || params.t_cost() < today.t_cost())
 }
 
+/// The fewest characters of a new password.
+pub fn least_chars(has_factor: bool) -> usize {
+    if has_factor { MIN_CHARS_WITH_FACTOR } else { MIN_CHARS }
+}
+
 /// Refuses a new password that is too short, too long, or tried first by those who guess. `about` are the texts of the
 /// account that it must not be made of.
 pub fn check(password: &str, about: &[&str], has_factor: bool, pointer: &str) -> Result<()> {
-    let least = if has_factor { MIN_CHARS_WITH_FACTOR } else { MIN_CHARS };
+    let least = least_chars(has_factor);
     let refuse =
         |code: Code, detail: String| Err(Error::fields(code, vec![FieldFault { pointer: pointer.to_owned(), detail }]));
     if password.len() > MAX_BYTES {

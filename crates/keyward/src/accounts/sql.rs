@@ -96,7 +96,9 @@ pub const MEMBERS: &str = "SELECT p.id, p.email, p.name, p.disabled_at, b.role, 
     ORDER BY b.created_at DESC, p.id DESC LIMIT $5";
 pub const COUNT_PLACES_BUT: &str = "SELECT count(*) AS value FROM role_binding
     WHERE person_id = $1 AND organization_id IS DISTINCT FROM $2";
-pub const SET_DISABLED: &str = "UPDATE person SET disabled_at = $2, updated_at = $3 WHERE id = $1";
+/// Nothing, where it is so already.
+pub const SET_DISABLED: &str = "UPDATE person SET disabled_at = $2, updated_at = $3
+    WHERE id = $1 AND (disabled_at IS NULL) <> ($2 IS NULL)";
 pub const END_SESSIONS_OF: &str =
     "UPDATE session SET ended_at = $2, end_reason = 'disabled' WHERE person_id = $1 AND ended_at IS NULL";
 pub const FIND_BY_EMAIL: &str = "SELECT id AS value FROM person WHERE email = $1";
@@ -107,6 +109,10 @@ pub const INVITATIONS: &str = "SELECT * FROM invitation WHERE organization_id IS
     AND accepted_at IS NULL AND revoked_at IS NULL AND (created_at, id) < ($2, $3) ORDER BY created_at DESC, id DESC LIMIT $4";
 pub const OPEN_INVITATION: &str =
     "SELECT * FROM invitation WHERE digest = $1 AND accepted_at IS NULL AND revoked_at IS NULL AND expires_at > $2";
+/// What an open invitation says to whoever holds its link.
+pub const INVITED: &str = "SELECT i.email, i.role, o.name AS organization, p.id AS person
+    FROM invitation i LEFT JOIN organization o ON o.id = i.organization_id LEFT JOIN person p ON p.email = i.email
+    WHERE i.digest = $1 AND i.accepted_at IS NULL AND i.revoked_at IS NULL AND i.expires_at > $2";
 pub const ACCEPT_INVITATION: &str =
     "UPDATE invitation SET accepted_at = $2 WHERE id = $1 AND accepted_at IS NULL AND revoked_at IS NULL";
 pub const REVOKE_INVITATION: &str = "UPDATE invitation SET revoked_at = $3

@@ -137,8 +137,7 @@ impl Hint {
 /// its memory. Bounded by a few times `stale_bound`.
 pub async fn wait_acknowledged(db: &Db, announcement: Id<Announcement>, stale_bound: Duration) -> Result<(), DbError> {
     let mut first_beats: HashMap<Id<Node>, (i64, Instant)> = HashMap::new();
-    // A beat is written after the re-read has begun, so a little more than the bound is waited for.
-    let patience = stale_bound + stale_bound / 2;
+    let patience = patience(stale_bound);
     let deadline = Instant::now() + patience * 4;
     loop {
         let silent: Vec<SilentNode> = sql(statements::SILENT).bind(announcement).all(db).await?;
@@ -158,6 +157,18 @@ pub async fn wait_acknowledged(db: &Db, announcement: Id<Announcement>, stale_bo
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Waits until no node trusts what it remembered before now.
+pub async fn wait_out(db: &Db, stale_bound: Duration) {
+    if db.is_postgres() {
+        tokio::time::sleep(patience(stale_bound)).await;
+    }
+}
+
+/// A beat is written after the re-read has begun, so a little more than the bound is waited for.
+fn patience(stale_bound: Duration) -> Duration {
+    stale_bound + stale_bound / 2
 }
 
 /// Drops what no node needs any more.

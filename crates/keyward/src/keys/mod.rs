@@ -51,6 +51,8 @@ pub struct ApiKey {
     pub keyspace_id: Id<id::Keyspace>,
     pub environment: String,
     pub status: KeyStatus,
+    /// As its row says: an expired key is active or disabled beneath.
+    stored: KeyStatus,
     pub name: String,
     pub prefix: String,
     pub scopes: Vec<String>,
@@ -145,6 +147,7 @@ impl ApiKey {
             keyspace_id: row.keyspace_id,
             environment: row.environment,
             status,
+            stored,
             name: row.name,
             prefix: row.prefix,
             scopes: words(&row.scopes),
@@ -268,12 +271,13 @@ impl Keys {
         if whose.includes(found.owner_id) { Ok((change, found)) } else { Err(Error::not_found()) }
     }
 
-    /// Waits until the announced change is in force on every live node.
+    /// Waits until a change is in force on every live node: the announced one, or one before that left nothing to announce.
     pub async fn wait_everywhere(&self, announcement: Option<Id<Announcement>>) -> Result<()> {
         match announcement {
-            Some(announcement) => Ok(nodes::wait_acknowledged(&self.ground.db, announcement, self.stale_bound).await?),
-            None => Ok(()),
+            Some(announcement) => nodes::wait_acknowledged(&self.ground.db, announcement, self.stale_bound).await?,
+            None => nodes::wait_out(&self.ground.db, self.stale_bound).await,
         }
+        Ok(())
     }
 }
 

@@ -58,6 +58,7 @@ impl Keys {
         self.set_status(context, organization, key, KeyStatus::Revoked, reason).await
     }
 
+    /// What is so already is left as it is, and not written down again.
     async fn set_status(
         &self,
         context: &Context,
@@ -72,7 +73,10 @@ impl Keys {
             return Err(Error::new(Code::Conflict, "The key is revoked; that cannot be undone."));
         }
         let now = change.now();
-        let reason = reason.or_else(|| before.reason.clone().filter(|_| status == KeyStatus::Revoked));
+        let reason = reason.or_else(|| before.reason.clone().filter(|_| status == before.stored));
+        if status == before.stored && reason == before.reason {
+            return Ok((before, None));
+        }
         sql(statements::SET_STATUS).bind(key).bind(status.as_str()).bind(reason).bind(now).execute(change.tx()).await?;
         change.touch_key(key).await?;
         change.ask_acknowledgement();

@@ -58,6 +58,7 @@ pub use current::Present;
 pub use factors::Proof;
 pub use identities::IdentityRow;
 pub use login::{Credentials, PENDING_SECONDS, SignedIn};
+pub use password::Resettable;
 pub use totp::Enrolment;
 
 /// How long a proof of identity counts as fresh (statement T-07).
@@ -120,7 +121,7 @@ pub struct Sessions {
     /// Who vouches for people; empty where nobody does.
     provider: String,
     /// Before links in mails; a request never says what stands there.
-    public_url: String,
+    address: String,
     vault: Vault,
     /// `None`: no passkey can be made for the address that the settings name.
     relying_party: Option<RelyingParty>,
@@ -139,13 +140,14 @@ pub(crate) struct Parts {
     pub mailer: Mailer,
     pub metrics: Arc<Metrics>,
     pub public_url: String,
+    pub address: String,
     /// `oidc.issuer`.
     pub provider: String,
 }
 
 impl Sessions {
     pub(crate) async fn open(ground: Ground, settings: PeopleSettings, parts: Parts) -> Result<Self> {
-        let Parts { audit, peppers, passwords, mailer, metrics, public_url, provider } = parts;
+        let Parts { audit, peppers, passwords, mailer, metrics, public_url, address, provider } = parts;
         let vault = Vault::new(peppers);
         let tokens = Tokens::open(ground.clone(), vault.clone(), &settings, &public_url).await?;
         Ok(Self {
@@ -156,7 +158,7 @@ impl Sessions {
             settings,
             provider,
             relying_party: passkeys::relying_party(&public_url),
-            public_url,
+            address,
             vault,
             tokens,
             passwords,
@@ -252,7 +254,7 @@ impl Sessions {
 
     /// A link in a mail, on the address that the settings name.
     fn link(&self, path: &str, token: &str) -> String {
-        format!("{}{path}?token={token}", self.public_url)
+        format!("{}{path}?token={token}", self.address)
     }
 
     /// Opens a session within a change.

@@ -20,6 +20,13 @@ use crate::error::{Error, Result};
 const RESET_PREFIX: &str = "kwp";
 const RESET_SECONDS: i64 = 30 * 60;
 
+/// Whose password a link sets, and how long the new one must be.
+#[derive(Debug, Clone)]
+pub struct Resettable {
+    pub email: String,
+    pub least_chars: usize,
+}
+
 impl Sessions {
     /// Sets a new password after the current one was shown; all other sessions end unless told otherwise.
     pub async fn change_password(
@@ -81,17 +88,28 @@ impl Sessions {
         Ok(())
     }
 
+    /// Whose password the link of a mail sets, while it is good.
+    pub async fn resettable(&self, token: &str) -> Result<Resettable> {
+        let person = self.person_of_reset(token).await?;
+        let least_chars = passwords::least_chars(self.has_factor(person.id).await?);
+        Ok(Resettable { email: person.email, least_chars })
+    }
+
+    async fn person_of_reset(&self, token: &str) -> Result<PersonRow> {
+        let find = sql(statements::FIND_RESET).bind(vault::digest(token)).bind(self.ground.now());
+        let found: Option<(Id<id::User>,)> = find.optional(&self.ground.db).await?;
+        let (person,) = found.ok_or_else(gone)?;
+        self.person(person).await
+    }
+
     /// Sets a new password by the link of a mail. A second factor stays asked for.
     pub async fn reset_password(&self, context: &Context, token: &str, new: &Secret<String>) -> Result<()> {
-        let (digest, gone) = (vault::digest(token), || Error::new(Code::Gone, Code::Gone.meaning()));
-        let find = sql(statements::FIND_RESET).bind(digest.clone()).bind(self.ground.now());
-        let (person,): (Id<id::User>,) = find.optional(&self.ground.db).await?.ok_or_else(gone)?;
-        let person = self.person(person).await?;
+        let person = self.person_of_reset(token).await?;
         let has_factor = self.has_factor(person.id).await?;
         let context = as_person(context, &person);
         let mut change = self.set_password(&context, &person, new, has_factor, "/new_password").await?;
         let now = change.now();
-        if sql(statements::USE_RESET).bind(digest).bind(now).execute(change.tx()).await? == 0 {
+        if sql(statements::USE_RESET).bind(vault::digest(token)).bind(now).execute(change.tx()).await? == 0 {
             return Err(gone());
         }
         end_all_within(&mut change, person.id, None, "password_reset").await?;
@@ -140,4 +158,8 @@ impl Sessions {
         self.outbox.wake();
         Ok((invitation, token, Secret::new(link)))
     }
+}
+
+fn gone() -> Error {
+    Error::new(Code::Gone, Code::Gone.meaning())
 }

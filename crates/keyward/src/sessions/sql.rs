@@ -1,5 +1,7 @@
 //! Statements of sign-ins, sessions, tokens and second factors.
 
+use crate::db::dialect::Pair;
+
 pub const PERSON_BY_EMAIL: &str = "SELECT id, email, name, password_hash, disabled_at FROM person WHERE email = $1";
 pub const PERSON_BY_ID: &str = "SELECT id, email, name, password_hash, disabled_at FROM person WHERE id = $1";
 pub const SET_PASSWORD: &str = "UPDATE person SET password_hash = $2, updated_at = $3 WHERE id = $1";
@@ -17,7 +19,11 @@ pub const COUNT_FAILURE_OF: &str =
     ON CONFLICT (subject) DO UPDATE SET failures = login_failure.failures RETURNING failures, first_at, last_at";
 pub const SET_FAILURES: &str = "UPDATE login_failure SET failures = $2, first_at = $3, last_at = $4 WHERE subject = $1";
 pub const FORGET_FAILURES: &str = "DELETE FROM login_failure WHERE subject = $1";
-pub const SWEEP_FAILURES: &str = "DELETE FROM login_failure WHERE last_at < $1 AND failures < $2";
+const SWEEP_FAILURES_SQLITE: &str = "DELETE FROM login_failure WHERE last_at < $1 AND failures < $2";
+/// A try locks two of them, in an order of its own: what is held now is swept another time, so that neither waits for the other.
+const SWEEP_FAILURES_POSTGRES: &str = "DELETE FROM login_failure WHERE subject IN
+    (SELECT subject FROM login_failure WHERE last_at < $1 AND failures < $2 ORDER BY subject FOR UPDATE SKIP LOCKED)";
+pub const SWEEP_FAILURES: Pair = Pair { sqlite: SWEEP_FAILURES_SQLITE, postgres: SWEEP_FAILURES_POSTGRES };
 
 pub const INSERT_PENDING: &str =
     "INSERT INTO pending_login (digest, person_id, client, tries, expires_at, vouched_methods, vouched_class, vouched_at)

@@ -22,7 +22,7 @@ impl Sessions {
         }
         sql(statements::SWEEP_SESSIONS).bind(now.plus_days(-ENDED_DAYS)).execute(&self.ground.db).await?;
         let (age, ceiling) = attempts::SWEEP;
-        let sweep = sql(statements::SWEEP_FAILURES).bind(now.plus_seconds(-age)).bind(ceiling);
+        let sweep = statements::SWEEP_FAILURES.on(&self.ground.db).bind(now.plus_seconds(-age)).bind(ceiling);
         sweep.execute(&self.ground.db).await?;
         self.tokens.rotate().await
     }

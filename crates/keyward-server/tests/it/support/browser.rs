@@ -71,11 +71,57 @@ impl Browser {
         answer["made"].clone()
     }
 
+    /// Makes the page as wide as a phone shows it.
+    pub async fn narrow(&self, width: u32) {
+        let params = json!({ "width": width, "height": 640, "deviceScaleFactor": 1, "mobile": true });
+        self.post("/goog/cdp/execute", json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": params })).await;
+    }
+
+    /// What a script in the page gives.
+    pub async fn script(&self, script: &str) -> Value {
+        self.post("/execute/sync", json!({ "script": script, "args": [] })).await
+    }
+
+    /// Types into the field of that name, in place of what stands there.
+    pub async fn fill(&self, name: &str, text: &str) {
+        let field = self.element(&format!("[name={name}]")).await;
+        self.post(&format!("/element/{field}/clear"), json!({})).await;
+        self.post(&format!("/element/{field}/value"), json!({ "text": text })).await;
+    }
+
+    /// Presses what the selector finds, and waits until the page that follows is there.
+    pub async fn press(&self, selector: &str) {
+        self.script("document.documentElement.dataset.left = 'behind'").await;
+        let element = self.element(selector).await;
+        self.post(&format!("/element/{element}/click"), json!({})).await;
+        let arrived = "return document.readyState === 'complete' && !document.documentElement.dataset.left";
+        let mut tries = tokio::time::interval(Duration::from_millis(20));
+        for _ in 0..1_000 {
+            tries.tick().await;
+            // Between two pages there is nothing to ask.
+            let answer = self.ask("/execute/sync", json!({ "script": arrived, "args": [] })).await;
+            if answer.is_ok_and(|arrived| arrived == true) {
+                return;
+            }
+        }
+        panic!("no page follows {selector}");
+    }
+
+    async fn element(&self, selector: &str) -> String {
+        let found = self.post("/element", json!({ "using": "css selector", "value": selector })).await;
+        let (_, id) = found.as_object().and_then(|found| found.iter().next()).expect("an element");
+        id.as_str().expect("its id").to_owned()
+    }
+
     async fn post(&self, path: &str, body: Value) -> Value {
+        self.ask(path, body).await.unwrap_or_else(|refused| panic!("{path}: {refused}"))
+    }
+
+    /// What the driver answers, or why it does not do it.
+    async fn ask(&self, path: &str, body: Value) -> Result<Value, Value> {
         let response = self.http.post(format!("{}{path}", self.session)).json(&body).send().await.expect("an answer");
         let (status, answer) = (response.status(), response.json::<Value>().await.expect("JSON"));
-        assert!(status.is_success(), "{path}: {answer}");
-        answer["value"].clone()
+        if status.is_success() { Ok(answer["value"].clone()) } else { Err(answer) }
     }
 
     async fn wait_until_up(&mut self, driver_url: &str) {

@@ -199,9 +199,11 @@ impl Node {
         let keyward = Keyward::open(settings, Clock::Manual(clock.clone())).await.expect("the platform opens");
         let app = Arc::new(App::new(keyward).expect("the settings hold"));
         let (stop, stopped) = oneshot::channel::<()>();
-        let served = app.clone();
+        // The folder stays until nothing writes to it any more, also where a test ends without stopping its node.
+        let (served, held) = (app.clone(), place.clone());
         let running = tokio::spawn(async move {
             serve(served, listeners, async { drop(stopped.await) }).await.expect("the server runs");
+            drop(held);
         });
         Self {
             url: format!("{scheme}://{address}"),
