@@ -61,26 +61,30 @@ impl Batch {
         }
     }
 
-    /// One entry a secret in each group, and the entries in batches of at most `most`.
-    pub fn into_parts(mut self, most: usize) -> Vec<Self> {
-        let (mut parts, mut part) = (Vec::new(), Self::default());
-        for (group, entries) in &mut self.groups {
+    /// Leaves one entry a secret in each group.
+    pub fn compact(&mut self) {
+        for entries in self.groups.values_mut() {
             entries.sort_unstable();
             entries.dedup_by(|later, first| {
                 let is_same = (later.key, later.secret) == (first.key, first.secret);
                 first.calls += if is_same { later.calls } else { 0 };
                 is_same
             });
-            for entry in entries.drain(..) {
-                part.add(group.clone(), entry);
-                if part.len == most {
-                    parts.push(std::mem::take(&mut part));
-                }
-            }
         }
-        parts.push(part);
-        parts.retain(|part| !part.is_empty());
-        parts
+        self.len = self.groups.values().map(Vec::len).sum();
+    }
+
+    /// The same in batches of at most `most` entries, neighbours together.
+    pub fn into_parts(self, most: usize) -> impl Iterator<Item = Self> {
+        let mut entries = self
+            .groups
+            .into_iter()
+            .flat_map(|(group, entries)| entries.into_iter().map(move |entry| (group.clone(), entry)));
+        std::iter::from_fn(move || {
+            let mut part = Self::default();
+            entries.by_ref().take(most).for_each(|(group, entry)| part.add(group, entry));
+            (!part.is_empty()).then_some(part)
+        })
     }
 
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -166,7 +170,9 @@ mod tests {
         for number in 0..30 {
             batch.add(group(number as i64 % 2, ""), entry(number % 10, 1));
         }
-        let parts = batch.into_parts(4);
+        batch.compact();
+        assert_eq!(batch.len(), 10);
+        let parts: Vec<_> = batch.into_parts(4).collect();
         assert_eq!(parts.iter().map(Batch::len).collect::<Vec<_>>(), [4, 4, 2]);
         let entries = parts.iter().flat_map(|part| part.groups.values().flatten());
         assert!(entries.clone().all(|entry| entry.calls == 3) && entries.count() == 10);

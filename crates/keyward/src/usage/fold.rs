@@ -23,7 +23,7 @@ const PART: usize = 150;
 /// How long many counts wait for more.
 const PATIENCE_SECONDS: i64 = 60;
 /// Batches of which one transaction makes parts.
-const MAX_BATCHES: i64 = 128;
+const MAX_BATCHES: usize = 128;
 /// After each part, the fold rests for so many times the time that it took: one part in twenty of the processor.
 const REST: u32 = 19;
 
@@ -100,26 +100,24 @@ impl Usage {
     async fn sort(&self) -> Result<()> {
         loop {
             let mut tx = self.ground.db.begin().await?;
-            let rows: Vec<BatchRow> = statements::BATCHES.within(&tx).bind(MAX_BATCHES).all(&mut tx).await?;
-            if rows.is_empty() {
+            let (all, is_last) = take_batches(&mut tx).await?;
+            if all.is_empty() {
                 return Ok(());
             }
-            let mut all = Batch::default();
-            for row in &rows {
-                all.append(row.read()?);
-                sql(statements::DELETE_BATCH).bind(row.id).execute(&mut tx).await?;
-            }
-            let mut parts = all.into_parts(PART);
-            if let [part] = parts.as_slice() {
-                add(&mut tx, part).await?;
-                parts.clear();
-            }
-            for part in parts {
-                let insert =
-                    sql(statements::INSERT_BATCH).bind(self.ground.new_id::<id::MeterBatch>()).bind(self.ground.now());
-                insert.bind(part.len() as i64).bind(true).bind(part.to_bytes()).execute(&mut tx).await?;
+            if all.len() <= PART {
+                add(&mut tx, &all).await?;
+            } else {
+                for part in all.into_parts(PART) {
+                    let insert = sql(statements::INSERT_BATCH)
+                        .bind(self.ground.new_id::<id::MeterBatch>())
+                        .bind(self.ground.now());
+                    insert.bind(part.len() as i64).bind(true).bind(part.to_bytes()).execute(&mut tx).await?;
+                }
             }
             tx.commit().await?;
+            if is_last {
+                return Ok(());
+            }
         }
     }
 
@@ -133,6 +131,27 @@ impl Usage {
         tx.commit().await?;
         Ok(true)
     }
+}
+
+/// Takes written batches as one, and answers whether they were the last. One after the other, since keys return from batch to
+/// batch: memory holds each but a few times.
+async fn take_batches(tx: &mut Tx) -> Result<(Batch, bool)> {
+    let (mut all, mut compacted) = (Batch::default(), FEW);
+    for _ in 0..MAX_BATCHES {
+        let row: Option<BatchRow> = statements::NEXT_BATCH.within(tx).optional(&mut *tx).await?;
+        let Some(row) = row else {
+            all.compact();
+            return Ok((all, true));
+        };
+        all.append(row.read()?);
+        sql(statements::DELETE_BATCH).bind(row.id).execute(&mut *tx).await?;
+        if all.len() > 2 * compacted {
+            all.compact();
+            compacted = all.len().max(FEW);
+        }
+    }
+    all.compact();
+    Ok((all, false))
 }
 
 /// Adds the counts to the sums, in the order of the sums: so two nodes do not wait for each other.

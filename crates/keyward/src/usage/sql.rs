@@ -84,9 +84,9 @@ pub const PENDING: &str =
     min(CASE WHEN is_part THEN NULL ELSE written_at END) AS oldest,
     CAST(coalesce(sum(CASE WHEN is_part THEN 1 ELSE 0 END), 0) AS bigint) AS part_count FROM meter_batch";
 /// Two nodes that fold at the same time: the second waits, and then finds what the first has left.
-pub const BATCHES: Pair = Pair {
-    sqlite: "SELECT id, counts FROM meter_batch WHERE NOT is_part ORDER BY written_at, id LIMIT $1",
-    postgres: "SELECT id, counts FROM meter_batch WHERE NOT is_part ORDER BY written_at, id LIMIT $1 FOR UPDATE",
+pub const NEXT_BATCH: Pair = Pair {
+    sqlite: "SELECT id, counts FROM meter_batch WHERE NOT is_part ORDER BY written_at, id LIMIT 1",
+    postgres: "SELECT id, counts FROM meter_batch WHERE NOT is_part ORDER BY written_at, id LIMIT 1 FOR UPDATE",
 };
 pub const NEXT_PART: Pair = Pair {
     sqlite: "SELECT id, counts FROM meter_batch WHERE is_part ORDER BY id LIMIT 1",

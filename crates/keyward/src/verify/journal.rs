@@ -2,7 +2,7 @@
 //! and log lines of refusals. A crash loses what was not written yet, and never a decision.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Bound;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -63,7 +63,22 @@ pub(crate) enum Haste {
 
 struct Use {
     at: Timestamp,
-    address: Option<IpAddr>,
+    /// Mapped to version 6, which is smaller than one or the other or none; unspecified where it was not told.
+    address: Ipv6Addr,
+}
+
+impl Use {
+    fn new(at: Timestamp, address: Option<IpAddr>) -> Self {
+        let mapped = |address| match address {
+            IpAddr::V4(four) => four.to_ipv6_mapped(),
+            IpAddr::V6(six) => six,
+        };
+        Self { at, address: address.map_or(Ipv6Addr::UNSPECIFIED, mapped) }
+    }
+
+    fn address(&self) -> Option<IpAddr> {
+        (!self.address.is_unspecified()).then(|| self.address.to_canonical())
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -105,7 +120,7 @@ impl Journal {
         if record.last_use.is_news(now, address, self.resolution_seconds - spread) {
             let mut uses = self.uses.lock().expect("no one panics while noting");
             if uses.len() < MAX_USES {
-                uses.push((record.secret_id, Use { at: now, address }));
+                uses.push((record.secret_id, Use::new(now, address)));
             }
         }
     }
@@ -204,7 +219,7 @@ impl Verifier {
             };
             let start = Instant::now();
             let row = |(secret, noted): &(&Id<_>, &Use)| {
-                let address = noted.address.map(|ip| ip.to_string());
+                let address = noted.address().map(|ip| ip.to_string());
                 json!([secret.uuid().simple().to_string(), noted.at.as_micros(), address])
             };
             let rows = Json(batch.iter().map(row).collect::<Vec<_>>());
