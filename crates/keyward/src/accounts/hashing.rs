@@ -4,12 +4,17 @@
 //! milliseconds before somebody who has just woken has their turn, so with every core busy hashing each verify would wait that
 //! long. A thread can step back but, without rights, never forward again: hence not the runtime's own blocking threads. Where a core
 //! is free nobody is slower for it; where none is, verifies go first and those who sign in wait.
+//!
+//! A thread keeps the memory of its last hash for the next, as long as people sign in: to be given 19 MiB anew each time, and the
+//! system to clear them, takes up to a fifth of the hash.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use argon2::Block;
+use flume::{Receiver, RecvTimeoutError, Sender, unbounded};
 use keyward_core::problem::Code;
 use tokio::sync::oneshot;
 
@@ -19,7 +24,13 @@ use crate::error::{Error, Result};
 #[cfg(target_os = "linux")]
 const NICER: i32 = 10;
 
-type Work = Box<dyn FnOnce() + Send>;
+/// How long a thread without work keeps its memory.
+const KEPT: Duration = Duration::from_secs(1);
+
+/// The memory that a thread hashes in.
+pub(super) type Memory = Vec<Block>;
+
+type Work = Box<dyn FnOnce(&mut Memory) + Send>;
 
 /// Threads that hash, and a bounded number of those who wait for one.
 pub(super) struct Hashing {
@@ -31,8 +42,7 @@ pub(super) struct Hashing {
 impl Hashing {
     /// The threads end when this is dropped.
     pub fn start(threads: usize, most_waiting: usize) -> Self {
-        let (work, given) = channel();
-        let given = Arc::new(Mutex::new(given));
+        let (work, given) = unbounded();
         for _ in 0..threads.max(1) {
             let given = given.clone();
             let thread = std::thread::Builder::new().name("hashing".to_owned());
@@ -42,15 +52,15 @@ impl Hashing {
     }
 
     /// Runs when its turn has come; refuses when too many wait.
-    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce(&mut Memory) -> T + Send + 'static) -> Result<T> {
         let place = Place::take(&self.waiting, self.most_waiting)
             .ok_or_else(|| Error::new(Code::Overloaded, "Too many people are signing in at once."))?;
         let (answer, answered) = oneshot::channel();
-        let work = move || {
+        let work = move |memory: &mut Memory| {
             drop(place);
             // Whoever has gone away meanwhile needs no answer.
             if !answer.is_closed() {
-                let _ = answer.send(work());
+                let _ = answer.send(work(memory));
             }
         };
         let internal = |error: &str| Error::new(Code::Internal, Code::Internal.meaning()).with_source(error.to_owned());
@@ -59,16 +69,23 @@ impl Hashing {
     }
 }
 
-fn work_off(given: &Mutex<Receiver<Work>>) {
+fn work_off(given: &Receiver<Work>) {
     #[cfg(target_os = "linux")]
     if let Err(error) = step_back() {
         tracing::warn!(%error, "passwords are hashed as if nothing were more urgent");
     }
+    let mut memory = Memory::new();
     loop {
-        let next = given.lock().expect("no one panics while waiting for work").recv();
+        let next = given.recv_timeout(KEPT).or_else(|nothing| match nothing {
+            RecvTimeoutError::Timeout => {
+                memory = Memory::new();
+                given.recv().ok().ok_or(nothing)
+            }
+            RecvTimeoutError::Disconnected => Err(nothing),
+        });
         let Ok(work) = next else { return };
         // The thread outlives a hash that goes wrong; whoever waits for it is told.
-        let _ = catch_unwind(AssertUnwindSafe(work));
+        let _ = catch_unwind(AssertUnwindSafe(|| work(&mut memory)));
     }
 }
 
@@ -102,13 +119,13 @@ mod tests {
     #[tokio::test]
     async fn a_thread_outlives_what_goes_wrong_and_steps_back() {
         let hashing = Hashing::start(1, 1);
-        assert!(hashing.run(|| panic!("on purpose")).await.is_err_and(|error| error.code == Code::Internal));
-        assert_eq!(hashing.run(|| 7).await.ok(), Some(7));
+        assert!(hashing.run(|_| panic!("on purpose")).await.is_err_and(|error| error.code == Code::Internal));
+        assert_eq!(hashing.run(|_| 7).await.ok(), Some(7));
         #[cfg(target_os = "linux")]
         {
             use rustix::process::getpriority_process;
             let ours = getpriority_process(None).unwrap();
-            let theirs = hashing.run(|| getpriority_process(None).ok()).await.ok().flatten();
+            let theirs = hashing.run(|_| getpriority_process(None).ok()).await.ok().flatten();
             assert_eq!(theirs, Some((ours + NICER).min(19)));
             assert_eq!(getpriority_process(None), Ok(ours), "nobody else steps back");
         }

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use argon2::{Algorithm, Argon2, Params, PasswordHash, PasswordHasher, PasswordVerifier, Version};
+use argon2::password_hash::phc::Output;
+use argon2::{Algorithm, Argon2, Block, Params, PasswordHash, PasswordHasher, Version};
 use keyward_core::problem::{Code, FieldFault};
 use keyward_core::secret::Secret;
 use zxcvbn::{Score, zxcvbn};
 
-use super::hashing::Hashing;
+use super::hashing::{Hashing, Memory};
 use crate::config::PeopleSettings;
 use crate::error::{Error, Result};
 
@@ -63,16 +64,16 @@ impl Passwords {
     /// The hash of a new password, in PHC form.
     pub async fn hash(self: &Arc<Self>, password: &Secret<String>) -> Result<String> {
         let (password, passwords) = (password.clone(), self.clone());
-        self.hashing.run(move || hash_with(&passwords.hasher, password.expose().as_bytes())).await?
+        self.hashing.run(move |_| hash_with(&passwords.hasher, password.expose().as_bytes())).await?
     }
 
     /// Whether the password is the one; with no hash, as long as with one, and never.
     pub async fn verify(self: &Arc<Self>, password: &Secret<String>, stored: Option<String>) -> Result<Verified> {
         let (password, passwords) = (password.clone(), self.clone());
-        let verify = move || {
+        let verify = move |memory: &mut Memory| {
             let encoded = stored.as_deref().unwrap_or(&passwords.nobodys);
             let hash = PasswordHash::new(encoded);
-            let fits = |hash| Argon2::default().verify_password(password.expose().as_bytes(), hash).is_ok();
+            let fits = |hash| fits(password.expose().as_bytes(), hash, memory) == Some(true);
             let is_right = hash.as_ref().is_ok_and(fits) && stored.is_some();
             Verified { is_right, is_outdated: hash.is_ok_and(|hash| is_weaker(&hash, passwords.hasher.params())) }
         };
@@ -90,6 +91,19 @@ fn hash_with(hasher: &Argon2<'_>, password: &[u8]) -> Result<String> {
     Ok(hash
         .map_err(|error| Error::new(Code::Internal, Code::Internal.meaning()).with_source(error.to_string()))?
         .to_string())
+}
+
+/// Whether the hash is the password's, computed in memory that is there already; `None` for a hash of another kind.
+fn fits(password: &[u8], hash: &PasswordHash, memory: &mut Memory) -> Option<bool> {
+    let algorithm = Algorithm::try_from(hash.algorithm.as_str()).ok()?;
+    let version = hash.version.map_or(Ok(Version::default()), Version::try_from).ok()?;
+    let hasher = Argon2::new(algorithm, version, Params::try_from(hash).ok()?);
+    let (salt, stored) = (hash.salt.as_ref()?, hash.hash.as_ref()?);
+    let mut computed = vec![0; stored.len()];
+    memory.resize(hasher.params().block_count(), Block::new());
+    hasher.hash_password_into_with_memory(password, salt, &mut computed, memory).ok()?;
+    // Outputs are compared in constant time.
+    Some(Output::new(&computed).ok()? == *stored)
 }
 
 /// Whether a hash costs whoever guesses less than today's parameters; one that costs more is left as it is.
