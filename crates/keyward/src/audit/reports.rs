@@ -80,11 +80,12 @@ impl Audit {
             }
             return Ok(days);
         }
+        let (rows, sketches) =
+            tokio::try_join!(self.counts(organization, DAY, month), self.sketches(organization, month))?;
         let mut counts: BTreeMap<Timestamp, Vec<CountRow>> = BTreeMap::new();
-        for row in self.counts(organization, DAY, month).await? {
+        for row in rows {
             counts.entry(row.starts_at).or_default().push(row);
         }
-        let sketches = self.sketches(organization, month).await?;
         let report = |(day, date): (Timestamp, String)| {
             let (counts, events, failures) = summed(counts.remove(&day).unwrap_or_default());
             let distinct_actors = sketches.get(&day).map_or(0, Distinct::estimate);
@@ -115,11 +116,14 @@ impl Audit {
                 top_actors,
             });
         }
-        let (counts, events, failures) = summed(self.counts(organization, MONTH, month).await?);
+        let (rows, sketches, top_actors) = tokio::try_join!(
+            self.counts(organization, MONTH, month),
+            self.sketches(organization, month),
+            self.top_actors(organization, month)
+        )?;
+        let (counts, events, failures) = summed(rows);
         let mut actors = Distinct::default();
-        self.sketches(organization, month).await?.values().for_each(|day| actors.merge(day));
-        let top = sql(statements::TOP_ACTORS).bind(organization).bind(month.start()).bind(TOP);
-        let top_actors = top.all(&self.ground.db).await?;
+        sketches.values().for_each(|day| actors.merge(day));
         Ok(MonthReport { month, events, failures, distinct_actors: actors.estimate(), counts, top_actors })
     }
 
@@ -139,6 +143,11 @@ impl Audit {
     async fn counts(&self, organization: Id<id::Organization>, span: &str, month: Month) -> Result<Vec<CountRow>> {
         let counts = sql(statements::COUNTS).bind(organization).bind(span).bind(month.start()).bind(month.end());
         Ok(counts.all(&self.ground.db).await?)
+    }
+
+    async fn top_actors(&self, organization: Id<id::Organization>, month: Month) -> Result<Vec<TopActor>> {
+        let top = sql(statements::TOP_ACTORS).bind(organization).bind(month.start()).bind(TOP);
+        Ok(top.all(&self.ground.db).await?)
     }
 
     async fn sketches(
