@@ -180,7 +180,7 @@ impl Keyward {
     }
 
     /// Writes what is held in memory: the use of quotas, warnings, last uses, events of the classes. What the database does not
-    /// take is kept.
+    /// take is kept. It is to be run to its end, not dropped.
     pub async fn flush(&self) -> Result<()> {
         let outcomes = [
             tasks::flush(&self.limits, &self.verifier, Haste::Yes).await,

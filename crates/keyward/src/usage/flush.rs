@@ -26,7 +26,8 @@ pub(super) struct Waiting {
 }
 
 impl Usage {
-    /// Writes every count. What the database does not take is kept for the next time, up to a bound.
+    /// Writes every count. What the database does not take is kept for the next time, up to a bound. It is run to its end: whoever
+    /// drops it loses counts, and their keys are counted apart from then on.
     pub async fn flush(&self) -> Result<()> {
         let meter = &*self.meter;
         let mut waiting = meter.waiting.lock().await;

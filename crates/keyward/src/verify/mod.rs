@@ -35,7 +35,7 @@ pub(crate) use journal::Haste;
 use journal::Journal;
 use load::Tenants;
 
-/// Digests are uniform already: the first eight bytes of a slot are hash enough.
+/// Digests are uniform already: eight bytes of one are hash enough.
 #[derive(Default)]
 pub struct SlotHasher(u64);
 
