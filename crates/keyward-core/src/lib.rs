@@ -4,6 +4,7 @@
 //! rule needs; the doors (`keyward-server`, `keyward-tower`) carry the answer out.
 
 pub mod access;
+pub mod contained;
 pub mod distinct;
 pub mod hours;
 pub mod id;

@@ -28,6 +28,10 @@ use crate::verify::{Haste, Verifier};
 const LOOK_FOR_JOBS_EVERY: Duration = Duration::from_secs(2);
 /// How often mails are looked for without a nudge: those that were not taken, and those of other nodes.
 const LOOK_FOR_MAILS_EVERY: Duration = Duration::from_secs(5);
+/// How often details of events are indexed, on SQLite: seldom enough that those who write events do not feel it.
+const INDEX_EVERY: Duration = Duration::from_secs(1);
+/// So many events can as well be looked at one by one; an instance in which little happens need not index anything.
+const WORTH_INDEXING: i64 = 1_000;
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
 /// What the tasks work for.
@@ -74,7 +78,7 @@ impl Tasks {
             tokio::spawn(fold(usage.clone(), rounds(meter_every))),
             tokio::spawn(add_up(usage.clone(), rounds(meter_every))),
             tokio::spawn(share(limits.clone(), stopped.clone())),
-            tokio::spawn(keep_times(plans, reservations, audit, rounds(flush_every))),
+            tokio::spawn(keep_times(plans, reservations, audit.clone(), rounds(flush_every))),
             tokio::spawn(deliver(sessions.clone(), rounds(LOOK_FOR_MAILS_EVERY))),
             tokio::spawn(sign(proofs, rounds(checkpoint_every).later())),
             tokio::spawn(work.sinks.run(stopped.clone())),
@@ -90,6 +94,8 @@ impl Tasks {
         if ground.db.is_postgres() {
             let follower = Follower::join(ground.clone(), stale_bound).await?;
             running.push(tokio::spawn(follow(ground, follower, stale_bound, rounds(stale_bound / 4))));
+        } else {
+            running.push(tokio::spawn(index(audit, rounds(INDEX_EVERY).later())));
         }
         Ok(Self { stop, running })
     }
@@ -258,6 +264,19 @@ async fn keep_times(plans: Plans, reservations: Reservations, audit: Audit, mut 
         let settled = settle_due(&plans, &reservations).await;
         tell(settled, "not everything that is due could be done; it is tried again");
         tell(audit.sequence().await, "the events of the book could not be numbered; it is tried again");
+    }
+}
+
+/// Indexes some of what came into the book. The daily upkeep does the rest.
+async fn index(audit: Audit, mut rounds: Rounds) {
+    while rounds.next().await {
+        let indexed = async {
+            match audit.unindexed().await? {
+                ..WORTH_INDEXING => Ok(0),
+                _ => audit.index_details().await,
+            }
+        };
+        tell(indexed.await, "details of events could not be indexed; it is tried again");
     }
 }
 

@@ -112,7 +112,7 @@ on_both! {
 }
 
 /// The socket, once it tells that it is live.
-async fn tail(
+pub async fn tail(
     node: &Node,
     query: &str,
 ) -> tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>> {
@@ -124,7 +124,7 @@ async fn tail(
     socket
 }
 
-async fn message<S>(socket: &mut tokio_tungstenite::WebSocketStream<S>) -> Value
+pub async fn message<S>(socket: &mut tokio_tungstenite::WebSocketStream<S>) -> Value
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {

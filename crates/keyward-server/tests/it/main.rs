@@ -6,6 +6,7 @@ mod brute_force;
 mod callers;
 mod classes;
 mod cli;
+mod contained;
 mod conventions;
 mod countries;
 mod crash;

@@ -120,7 +120,10 @@ slices! {
             OF_SUBJECT, ERASE_ACTOR, ERASE_OBJECT, FORGET_ACTOR,
         ],
         Postgres: [PARTITION_AT],
-        Sqlite: [LIST_ACTORS],
+        Sqlite: [
+            LIST_ACTORS, PLACES_BETWEEN, RAREST, INDEXED_UNTIL, DETAILS, TERMS, WRITE_SEGMENT, DELETE_TERMS, RETIRED_DETAILS,
+            DELETE_RETIRED_SEGMENTS,
+        ],
     }
     "../../../keyward/src/checkup/sql.rs" as checkup {
         Both: [HAS_STEPS, STEPS, ANSWER, LAST_LOGGED],
@@ -215,8 +218,8 @@ slices! {
 #[allow(dead_code, reason = "only the statements are looked at")]
 mod checks;
 
-/// Lists of events are joined from parts, `{}` standing for a value. Every part stands in one of these two.
-fn lists_of_events(is_postgres: bool) -> [String; 2] {
+/// Lists of events are joined from parts, `{}` standing for a value. Every part stands in one of these.
+fn lists_of_events(is_postgres: bool) -> Vec<String> {
     let narrowing = [
         audit::OF_PERSON.spelled(),
         audit::OF_ORGANIZATION.spelled(),
@@ -234,11 +237,28 @@ fn lists_of_events(is_postgres: bool) -> [String; 2] {
         audit::CONTAINS.spelled(),
     ]
     .map(|[sqlite, postgres]| if is_postgres { postgres } else { sqlite });
-    [(audit::BEFORE, audit::NEWEST_FIRST), (audit::FROM_PLACE, audit::OLDEST_FIRST)].map(|(first, last)| {
-        let parts = [first].into_iter().chain(narrowing.iter().map(String::as_str)).chain([last]);
+    let joined = |list: &str, first: &[&str], last: &str| {
+        let parts = first.iter().copied().chain(narrowing.iter().map(String::as_str)).chain([last]);
         let parts = (1..).zip(parts).map(|(place, part): (usize, &str)| part.replace("{}", &format!("${place}")));
-        format!("{}{}", audit::LIST, parts.collect::<String>())
-    })
+        format!("{list}{}", parts.collect::<String>())
+    };
+    let mut lists = vec![
+        joined(audit::LIST, &[audit::BEFORE], audit::NEWEST_FIRST),
+        joined(audit::LIST, &[audit::FROM_PLACE, audit::AND_BEFORE], audit::OLDEST_FIRST),
+    ];
+    if !is_postgres {
+        let by_term = [
+            audit::OF_TERM,
+            audit::AT_PLACE,
+            audit::FROM_SEGMENT,
+            audit::UP_TO_SEGMENT,
+            audit::AND_FROM,
+            audit::AND_BEFORE,
+        ];
+        let orders = [audit::NEWEST_TERM_FIRST, audit::OLDEST_TERM_FIRST];
+        lists.extend(orders.map(|order| joined(audit::LIST_BY_TERM, &by_term, order)));
+    }
+    lists
 }
 
 /// Every statement that this database is asked, with its name.
@@ -251,7 +271,7 @@ fn asked(is_postgres: bool) -> Vec<(String, String)> {
     let mut all: Vec<(String, String)> = named
         .map(|statement| (statement.name.to_owned(), if is_postgres { statement.postgres } else { statement.sqlite }))
         .collect();
-    all.extend(lists_of_events(is_postgres).map(|text| ("a list of events".to_owned(), text)));
+    all.extend(lists_of_events(is_postgres).into_iter().map(|text| ("a list of events".to_owned(), text)));
     if is_postgres {
         all.extend(
             checks::CHECKS.iter().map(|check| (format!("the check {}", check.name), check.statement.to_owned())),

@@ -5,6 +5,7 @@ use keyward_core::access::Permission;
 use keyward_core::id::{self, Id};
 use serde_json::{Value, json};
 
+use super::terms::{self, DetailsRow};
 use super::{Audit, Event, EventRow, EventType, sql as statements};
 use crate::change::Change;
 use crate::context::{Context, Whose};
@@ -71,7 +72,8 @@ async fn erase_parts(tx: &mut Tx, row: &EventRow, log: uuid::Uuid, subject: &str
     if row.resource_id == subject {
         let update = sql(statements::ERASE_OBJECT).bind(row.sequence).bind(row.logged_at);
         let nothing: Json<Value> = Json(json!({}));
-        update.bind(leaf.object_commitment().to_vec()).bind(nothing).execute(tx).await?;
+        update.bind(leaf.object_commitment().to_vec()).bind(nothing).execute(&mut *tx).await?;
+        terms::forget(tx, &[DetailsRow { sequence: row.sequence, details: row.details.clone() }]).await?;
         erased.as_resource += 1;
     }
     Ok(())

@@ -6,6 +6,7 @@
 //! is signed and proven about the tree is not decided here.
 
 mod classes;
+mod contained;
 mod desk;
 mod details;
 mod erase;
@@ -21,6 +22,7 @@ mod retention;
 mod rollup;
 mod search;
 mod sql;
+mod terms;
 mod tiles;
 mod verify;
 

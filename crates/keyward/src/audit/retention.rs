@@ -2,6 +2,7 @@
 
 use keyward_core::time::Timestamp;
 
+use super::terms::{self, DetailsRow, SEGMENT};
 use super::{Audit, EventRow, ExportedEvent, sql as statements};
 use crate::db::{Tx, sql};
 use crate::error::Result;
@@ -28,9 +29,17 @@ impl Audit {
         Ok(())
     }
 
-    /// Deletes some of what was retired; answers how many events.
+    /// Deletes some of what was retired, with its terms; answers how many events.
     pub(crate) async fn delete_retired(&self, before: i64, most: i64) -> Result<i64> {
-        let deleted = sql(statements::DELETE_RETIRED).bind(before).bind(most).execute(&self.ground.db).await?;
+        let mut tx = self.ground.db.begin().await?;
+        let rows: Vec<DetailsRow> = sql(statements::RETIRED_DETAILS).bind(before).bind(most).all(&mut tx).await?;
+        terms::forget(&mut tx, &rows).await?;
+        let deleted = sql(statements::DELETE_RETIRED).bind(before).bind(most).execute(&mut tx).await?;
+        if let Some(last) = rows.last() {
+            let segment = (last.sequence + 1) / SEGMENT;
+            sql(statements::DELETE_RETIRED_SEGMENTS).bind(segment).execute(&mut tx).await?;
+        }
+        tx.commit().await?;
         Ok(deleted as i64)
     }
 

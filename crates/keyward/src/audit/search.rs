@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{Audit, EventRow, sql as statements};
 use crate::context::{Context, Whose};
 use crate::db::dialect::Pair;
-use crate::db::{Json, Parts, parts, sql};
+use crate::db::{Db, Json, Parts, parts, sql};
 use crate::error::Result;
 use crate::page::{Page, PageRequest, Position};
 
@@ -36,6 +36,16 @@ fn pattern_of(text: &str) -> String {
     format!("%{escaped}%")
 }
 
+/// What is looked for, and in which order: the newest first, or the oldest.
+pub(super) struct Search<'a> {
+    /// Who did it, or to whom it was done.
+    person: Option<Id<id::User>>,
+    organization: Option<Id<id::Organization>>,
+    whose: Whose,
+    pub(super) filter: &'a EventFilter,
+    pub(super) newest_first: bool,
+}
+
 impl Audit {
     /// Events of an organization, newest first; with `None`, of the whole instance.
     pub async fn list(
@@ -46,11 +56,7 @@ impl Audit {
         page: &PageRequest,
     ) -> Result<Page<EventRow>> {
         let whose = readable(context, organization)?;
-        self.sequence().await?;
-        let list = parts(statements::LIST).with(statements::BEFORE, page.before_sequence());
-        let list = self.narrow(list, organization, whose, filter).with(statements::NEWEST_FIRST, page.fetch()).end();
-        let rows: Vec<EventRow> = list.all(&self.ground.db).await?;
-        Ok(page.page(rows, |row| Position::of_sequence(row.sequence)))
+        self.page(Search { person: None, organization, whose, filter, newest_first: true }, page).await
     }
 
     /// Events from a place in the book on, oldest first, at most so many.
@@ -63,15 +69,7 @@ impl Audit {
         most: i64,
     ) -> Result<Vec<EventRow>> {
         let whose = readable(context, organization)?;
-        let list = parts(statements::LIST).with(statements::FROM_PLACE, from);
-        let list = self.narrow(list, organization, whose, filter).with(statements::OLDEST_FIRST, most).end();
-        Ok(list.all(&self.ground.db).await?)
-    }
-
-    /// The places, from one up to another, of events whose id stands in the book already: ids are one organization's own matter.
-    pub(crate) async fn namesakes(&self, from: i64, to: i64) -> Result<Vec<i64>> {
-        let places: Vec<(i64,)> = sql(statements::NAMESAKES).bind(from).bind(to).all(&self.ground.db).await?;
-        Ok(places.into_iter().map(|(place,)| place).collect())
+        self.find(Search { person: None, organization, whose, filter, newest_first: false }, from, most).await
     }
 
     /// Events that a person did, or that were done to them, newest first.
@@ -81,23 +79,43 @@ impl Audit {
         filter: &EventFilter,
         page: &PageRequest,
     ) -> Result<Page<EventRow>> {
+        let (person, whose) = (Some(person), Whose::Everyones);
+        self.page(Search { person, organization: None, whose, filter, newest_first: true }, page).await
+    }
+
+    /// The places, from one up to another, of events whose id stands in the book already: ids are one organization's own matter.
+    pub(crate) async fn namesakes(&self, from: i64, to: i64) -> Result<Vec<i64>> {
+        let places: Vec<(i64,)> = sql(statements::NAMESAKES).bind(from).bind(to).all(&self.ground.db).await?;
+        Ok(places.into_iter().map(|(place,)| place).collect())
+    }
+
+    async fn page(&self, search: Search<'_>, page: &PageRequest) -> Result<Page<EventRow>> {
         self.sequence().await?;
-        let list = parts(statements::LIST).with(statements::BEFORE, page.before_sequence());
-        let list = list.with(statements::OF_PERSON.text(&self.ground.db), person.to_string());
-        let list = self.narrow(list, None, Whose::Everyones, filter).with(statements::NEWEST_FIRST, page.fetch()).end();
-        let rows: Vec<EventRow> = list.all(&self.ground.db).await?;
+        let rows = self.find(search, page.before_sequence(), page.fetch()).await?;
         Ok(page.page(rows, |row| Position::of_sequence(row.sequence)))
     }
 
-    fn narrow(
-        &self,
-        list: Parts,
-        organization: Option<Id<id::Organization>>,
-        whose: Whose,
-        filter: &EventFilter,
-    ) -> Parts {
-        let of = |pair: Pair| pair.text(&self.ground.db);
-        let list = match (organization, filter.event_type.as_ref()) {
+    /// At most so many events, before a place where the newest come first, else from it on.
+    async fn find(&self, search: Search<'_>, place: i64, most: i64) -> Result<Vec<EventRow>> {
+        let db = &self.ground.db;
+        if let Some(details) = search.filter.details.as_ref().filter(|_| !db.is_postgres()) {
+            return self.find_containing(&search, details, place, most).await;
+        }
+        let (bound, order) = match search.newest_first {
+            true => (statements::BEFORE, statements::NEWEST_FIRST),
+            false => (statements::FROM_PLACE, statements::OLDEST_FIRST),
+        };
+        let list = search.narrow(parts(statements::LIST).with(bound, place), db).with(order, most);
+        Ok(list.end().all(db).await?)
+    }
+}
+
+impl Search<'_> {
+    pub(super) fn narrow(&self, list: Parts, db: &Db) -> Parts {
+        let of = |pair: Pair| pair.text(db);
+        let filter = self.filter;
+        let list = list.when(of(statements::OF_PERSON), self.person.map(|person| person.to_string()));
+        let list = match (self.organization, filter.event_type.as_ref()) {
             (Some(organization), Some(event_type)) => {
                 list.with(of(statements::OF_ORGANIZATION_AND), organization).with(of(statements::AND_TYPE), event_type)
             }
@@ -107,7 +125,7 @@ impl Audit {
         };
         list.when(statements::OF_ACTION, filter.action.as_ref())
             .when(of(statements::OF_ACTOR), filter.actor.as_ref())
-            .when(of(statements::OF_ACTOR), whose.owner().map(|user| user.to_string()))
+            .when(of(statements::OF_ACTOR), self.whose.owner().map(|user| user.to_string()))
             .when(of(statements::OF_RESOURCE), filter.resource.as_ref())
             .when(statements::OF_OUTCOME, filter.success)
             .when(statements::SINCE, filter.from)

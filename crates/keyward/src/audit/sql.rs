@@ -125,6 +125,15 @@ pub const TOP_ACTORS: &str = "SELECT actor_type, actor_id, events, failures FROM
 pub const LIST: &str = "SELECT e.* FROM audit_event e";
 pub const BEFORE: &str = " WHERE e.sequence < {}";
 pub const FROM_PLACE: &str = " WHERE e.sequence >= {}";
+/// SQLite only: by a term of the details.
+pub const LIST_BY_TERM: &str =
+    "SELECT e.* FROM audit_detail_segment s CROSS JOIN audit_detail_term t CROSS JOIN audit_event e";
+pub const OF_TERM: &str = " WHERE t.segment = s.segment AND t.term = {}";
+pub const AT_PLACE: &str = " AND e.sequence = s.segment * {} + t.place";
+pub const FROM_SEGMENT: &str = " AND s.segment >= {}";
+pub const UP_TO_SEGMENT: &str = " AND s.segment <= {}";
+pub const AND_FROM: &str = " AND e.sequence >= {}";
+pub const AND_BEFORE: &str = " AND e.sequence < {}";
 /// PostgreSQL's indexes hold a hash of what is looked for.
 pub const OF_PERSON: Pair = Pair {
     sqlite: " AND (e.actor_id = {} OR e.resource_id = {})",
@@ -163,14 +172,39 @@ pub const FROM_ADDRESS: &str = " AND e.ip_address = {}";
 pub const WITH_TEXT: &str = " AND (lower(e.action) LIKE {} ESCAPE '\\' OR lower(e.actor_id) LIKE {} ESCAPE '\\'
     OR lower(e.actor_name) LIKE {} ESCAPE '\\' OR lower(e.resource_id) LIKE {} ESCAPE '\\'
     OR lower(e.resource_name) LIKE {} ESCAPE '\\' OR lower(e.error_message) LIKE {} ESCAPE '\\')";
-/// SQLite compares place by place: everything that is asked for stands at the same place, in arrays as well.
+/// SQLite leaves out what cannot contain it: details without one of the parts, wherever it stands. What is left is decided by
+/// keyward-core, `contained`. Numbers are compared as those between which it does not tell a difference.
 pub const CONTAINS: Pair = Pair {
-    sqlite: " AND NOT EXISTS (SELECT 1 FROM json_tree({}) w WHERE NOT EXISTS
-        (SELECT 1 FROM json_tree(e.details) d WHERE d.fullkey = w.fullkey AND d.type = w.type AND d.atom IS w.atom))",
+    sqlite: " AND NOT EXISTS (SELECT 1 FROM json_tree({}) w WHERE NOT EXISTS (SELECT 1 FROM json_tree(e.details) d
+        WHERE (d.key IS w.key OR typeof(w.key) = 'integer') AND CASE WHEN w.type IN ('integer', 'real')
+            THEN d.type IN ('integer', 'real') AND d.atom + 0.0 = w.atom + 0.0 ELSE d.type = w.type AND d.atom IS w.atom END))",
     postgres: " AND e.details @> {}",
 };
 pub const NEWEST_FIRST: &str = " ORDER BY e.sequence DESC LIMIT {}";
 pub const OLDEST_FIRST: &str = " ORDER BY e.sequence LIMIT {}";
+/// The same order, as SQLite finds terms.
+pub const NEWEST_TERM_FIRST: &str = " ORDER BY s.segment DESC, t.place DESC LIMIT {}";
+pub const OLDEST_TERM_FIRST: &str = " ORDER BY s.segment, t.place LIMIT {}";
+
+/// What may lie between two instants: the first place, and the one after the last.
+pub const PLACES_BETWEEN: &str = "SELECT coalesce((SELECT first_sequence FROM audit_hour WHERE starts_at <= $1
+        ORDER BY starts_at DESC LIMIT 1), 0) AS first,
+    coalesce((SELECT first_sequence FROM audit_hour WHERE starts_at >= $2 ORDER BY starts_at LIMIT 1),
+        9223372036854775807) AS last";
+/// Of a list of terms, the one that the fewest events between two segments have, which are counted no further than to $4.
+pub const RAREST: &str = "SELECT w.value AS term, (SELECT count(*) FROM (SELECT 1 FROM audit_detail_segment s
+        CROSS JOIN audit_detail_term t WHERE s.segment BETWEEN $2 AND $3 AND t.segment = s.segment AND t.term = w.value LIMIT $4)) AS events
+    FROM json_each($1) w ORDER BY events LIMIT 1";
+pub const INDEXED_UNTIL: &str = "SELECT coalesce((SELECT segment * $1 + events FROM audit_detail_segment
+    ORDER BY segment DESC LIMIT 1), 0) AS value";
+pub const DETAILS: &str =
+    "SELECT sequence, details FROM audit_event WHERE sequence >= $1 AND sequence < $2 ORDER BY sequence";
+pub const TERMS: Bulk<3> = Bulk("audit_detail_term (segment, term, place)");
+pub const WRITE_SEGMENT: &str = "INSERT INTO audit_detail_segment (segment, events) VALUES ($1, $2)
+    ON CONFLICT (segment) DO UPDATE SET events = excluded.events";
+/// `[[segment, term, place], …]`.
+pub const DELETE_TERMS: &str = "DELETE FROM audit_detail_term WHERE (segment, term, place) IN
+    (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each($1))";
 
 pub const GET: &str = "SELECT e.* FROM audit_event e WHERE id = $1 ORDER BY sequence";
 pub const EVENTS_FROM: &str = "SELECT e.* FROM audit_event e WHERE sequence >= $1 AND sequence < $2 ORDER BY sequence";
@@ -188,7 +222,10 @@ pub const ROWS_BESIDE: &str =
 pub const FIRST_SINCE: &str =
     "SELECT first_sequence AS value FROM audit_hour WHERE starts_at >= $1 ORDER BY starts_at LIMIT 1";
 pub const KEEP_FROM: &str = "UPDATE audit_head SET kept_from = $1 WHERE kept_from < $1";
-/// SQLite only; elsewhere whole months go.
+/// SQLite only; elsewhere whole months go. The details that go, the events, and the segments of which nothing is left.
+pub const RETIRED_DETAILS: &str =
+    "SELECT sequence, details FROM audit_event WHERE sequence < $1 ORDER BY sequence LIMIT $2";
+pub const DELETE_RETIRED_SEGMENTS: &str = "DELETE FROM audit_detail_segment WHERE segment < $1";
 pub const DELETE_RETIRED: &str = "DELETE FROM audit_event WHERE sequence IN
     (SELECT sequence FROM audit_event WHERE sequence < $1 ORDER BY sequence LIMIT $2)";
 

@@ -51,6 +51,7 @@ const STEPS: &[Step] = &[
     pair!("0016_narrow_indexes"),
     shared!("0017_vouched"),
     shared!("0018_usage_batches"),
+    pair!("0019_detail_terms"),
 ];
 
 /// The types of the shared text and what each database calls them.

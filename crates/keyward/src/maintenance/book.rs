@@ -1,5 +1,5 @@
 //! Old events of the book leave behind a proof: only what a signed checkpoint covers, and only after an archive of it was read back.
-//! Their hashes stay, so that every proof of what is left holds. And closed months get the index that is too dear while they grow.
+//! Their hashes stay, so that every proof of what is left holds. And what is there gets the index that is too dear while it grows.
 
 use keyward_core::note::SignedCheckpoint;
 use keyward_core::problem::Code;
@@ -108,6 +108,25 @@ impl Maintenance {
         change.commit(event).await?;
         job.tell(format!("{lines} events copied to {path}, and read back"));
         Ok(())
+    }
+
+    /// SQLite: every event gets the terms by which is found what details contain; answers how many got theirs. A run that broke off
+    /// is gone on with.
+    pub(super) async fn index_events(&self, job: &Running) -> Result<i64> {
+        let waiting = self.audit.unindexed().await?;
+        let mut indexed = 0;
+        while indexed < waiting {
+            job.stop_if_cancelled()?;
+            job.progress(indexed as usize, waiting as usize, "events");
+            match self.audit.index_details().await? {
+                0 => break,
+                step => indexed += step,
+            }
+        }
+        if indexed > 0 {
+            job.tell(format!("indexed the details of {indexed} events"));
+        }
+        Ok(indexed)
     }
 
     /// PostgreSQL: a month that has ended gets its indexes packed, and one by which is found what details contain. One that broke off

@@ -69,7 +69,10 @@ impl Maintenance {
         if !self.ground.db.is_postgres() {
             job.tell("SQLite keeps the log in one table: there are no partitions.");
             let retired = self.retire_events(job).await?;
-            return Ok(json!({ "partitioned": false, "tables": [], "retired_events": retired }));
+            let indexed = self.index_events(job).await?;
+            return Ok(json!({
+                "partitioned": false, "tables": [], "retired_events": retired, "indexed_events": indexed,
+            }));
         }
         let parents = self.parents().await?;
         let mut tables = Vec::new();

@@ -1,0 +1,1 @@
+-- PostgreSQL finds what details contain by an index of its own, which closed months get (decision 15).
