@@ -283,8 +283,10 @@ fn of_one(error: keyward::Error) -> keyward::Error {
 
 /// A JSON object that details must contain.
 fn contained(text: &str) -> Result<Value, Problem> {
-    let value: Option<Value> = serde_json::from_str(text).ok().filter(Value::is_object);
-    value.ok_or_else(|| Problem::new(Code::MalformedRequest, "details must be a JSON object."))
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let read = json::object(&mut reader).and_then(|details| reader.end().map(|()| details.into()));
+    let detail = "details must be a JSON object, each name in it once, without U+0000.";
+    read.map_err(|_| Problem::new(Code::MalformedRequest, detail))
 }
 
 async fn list(

@@ -38,9 +38,12 @@ async fn upkeep(node: &Node) -> Value {
 }
 
 async fn search(node: &Node, details: &Value, query: &[(&str, &str)]) -> Answer {
-    let details = details.to_string();
+    search_text(node, &details.to_string(), query).await
+}
+
+async fn search_text(node: &Node, details: &str, query: &[(&str, &str)]) -> Answer {
     let address = "http://keyward/v1/audit-events";
-    let mut url = reqwest::Url::parse_with_params(address, [("details", details.as_str())]).unwrap();
+    let mut url = reqwest::Url::parse_with_params(address, [("details", details)]).unwrap();
     url.query_pairs_mut().extend_pairs(query);
     node.get(&format!("{}?{}", url.path(), url.query().unwrap())).await
 }
@@ -95,7 +98,7 @@ on_both! {
     }
 
     async fn pages_go_on_where_terms_end(node: Node) {
-        let details = |number: usize| json!({ "rare": number / 10, "kind": ["x", "y"][number % 2], "same": true, "list": [{ "a": number % 5, "b": 1 }, { "a": 7, "b": number }] });
+        let details = |number: usize| json!({ "rare": number / 10, "kind": (["x", "y"][number % 2]), "same": true, "list": [{ "a": number % 5, "b": 1 }, { "a": 7, "b": number }] });
         let events = |range: std::ops::Range<usize>| range.map(|number| event(&format!("e-{number}"), &details(number))).collect::<Vec<_>>();
         send(&node, &events(0..900)).await;
         upkeep(&node).await;
@@ -157,11 +160,11 @@ on_both! {
         assert_eq!(found(&node, &json!({ "mail": "late@example.com" }), &[]).await, [""; 0]);
     }
 
-    async fn details_that_no_database_can_hold_are_not_found(node: Node) {
-        send(&node, &[event("one", &json!({ "a": "b" }))]).await;
-        let asked = search(&node, &json!({ "a": "b\0" }), &[]).await;
-        assert_eq!((asked.status, &asked.json["items"]), (200, &json!([])), "{asked:?}");
-        assert_eq!(node.get("/v1/audit-events?details=%7B%22a%22:1e999%7D").await.status, 400);
+    async fn what_no_details_can_be_is_not_looked_for(node: Node) {
+        for wrong in [r#"{"a":"b\u0000"}"#, r#"{"a\u0000":1}"#, r#"{"a":1e999}"#, r#"{"a":1,"a":2}"#, r#"{"a":1} {}"#, "[1]", "1", ""] {
+            let refused = search_text(&node, wrong, &[]).await;
+            assert_eq!((refused.status, refused.code()), (400, "malformed_request"), "{wrong}: {refused:?}");
+        }
     }
 }
 
@@ -198,8 +201,8 @@ async fn terms_are_what_is_searched_and_leave_with_their_events() {
     node.clock.advance_seconds(100 * 86_400);
     send(&node, &[event("new", &json!({ "group": 0, "n": 40 }))]).await;
     checkpoint().await;
-    let last = upkeep(&node).await;
-    assert!(last["retired_events"].as_i64().unwrap() >= events.len() as i64, "{last}");
+    upkeep(&node).await;
+    assert_eq!(node.tell("SELECT count(*) AS value FROM audit_event WHERE action = 'old'").await, 0);
     assert_eq!(found(&node, &rare, &[]).await, ["new"]);
     let kept_from = node.tell("SELECT kept_from AS value FROM audit_head").await;
     let left = format!("{terms} WHERE segment * {SEGMENT} + place < {kept_from}");
