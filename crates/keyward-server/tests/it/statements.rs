@@ -231,6 +231,8 @@ fn lists_of_events(is_postgres: bool) -> [String; 2] {
         audit::UNTIL.spelled(),
         audit::FROM_ADDRESS.spelled(),
         audit::WITH_TEXT.spelled(),
+        audit::SINCE_BESIDE_DETAILS.spelled(),
+        audit::UNTIL_BESIDE_DETAILS.spelled(),
         audit::CONTAINS.spelled(),
     ]
     .map(|[sqlite, postgres]| if is_postgres { postgres } else { sqlite });
