@@ -234,6 +234,8 @@ fn lists_of_events(is_postgres: bool) -> Vec<String> {
         audit::UNTIL.spelled(),
         audit::FROM_ADDRESS.spelled(),
         audit::WITH_TEXT.spelled(),
+        audit::SINCE_BESIDE_DETAILS.spelled(),
+        audit::UNTIL_BESIDE_DETAILS.spelled(),
         audit::CONTAINS.spelled(),
     ]
     .map(|[sqlite, postgres]| if is_postgres { postgres } else { sqlite });

@@ -130,7 +130,7 @@ fn leaf_of<'a>(log: Uuid, sequence: i64, id: Uuid, row: &mut Fields<'a>) -> Opti
             id: row.text()?,
             name: row.text_or_null()?,
             error_message: row.text_or_null()?,
-            details: row.text()?,
+            details: row.json()?,
         },
         object_seal: Seal::read(row.bytes()?)?,
     })

@@ -123,13 +123,17 @@ impl Search<'_> {
                 list.when(of(statements::OF_ORGANIZATION), organization).when(statements::OF_TYPE, event_type)
             }
         };
+        let (since, until) = match filter.details {
+            Some(_) => (of(statements::SINCE_BESIDE_DETAILS), of(statements::UNTIL_BESIDE_DETAILS)),
+            None => (statements::SINCE, statements::UNTIL),
+        };
         list.when(statements::OF_ACTION, filter.action.as_ref())
             .when(of(statements::OF_ACTOR), filter.actor.as_ref())
             .when(of(statements::OF_ACTOR), self.whose.owner().map(|user| user.to_string()))
             .when(of(statements::OF_RESOURCE), filter.resource.as_ref())
             .when(statements::OF_OUTCOME, filter.success)
-            .when(statements::SINCE, filter.from)
-            .when(statements::UNTIL, filter.to)
+            .when(since, filter.from)
+            .when(until, filter.to)
             .when(statements::FROM_ADDRESS, filter.ip_address.as_ref())
             .when(statements::WITH_TEXT, filter.text.as_deref().map(pattern_of))
             .when(of(statements::CONTAINS), filter.details.as_ref().map(|details| Json(details.clone())))

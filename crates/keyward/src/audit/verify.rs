@@ -12,7 +12,7 @@ use crate::db::sql;
 use crate::error::Result;
 
 /// Events that are read at a time: whole tiles.
-const BATCH: u64 = 64 * TILE_WIDTH;
+const BATCH: u64 = 128 * TILE_WIDTH;
 /// Ranges that are read and hashed at the same time: one more than a small machine has cores, so that none of them waits.
 const AT_ONCE: usize = 3;
 

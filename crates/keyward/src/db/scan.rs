@@ -17,6 +17,9 @@ use super::{ACQUIRE_TIMEOUT, Db, DbError};
 const COPY_SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 const COPY_HEADER: usize = COPY_SIGNATURE.len() + 8;
 
+/// What PostgreSQL puts before the text of a `jsonb`; no JSON text begins so.
+const JSON_VERSION: char = '\u{1}';
+
 /// Bytes of a usual row, and the rows for which there is room from the beginning.
 const USUAL_ROW: usize = 512;
 const MOST_ROOM_ROWS: i64 = 1 << 16;
@@ -157,6 +160,12 @@ impl<'a> Fields<'a> {
         self.text_or_null()?
     }
 
+    /// The text of a JSON value, which PostgreSQL sends behind the version of its form.
+    pub fn json(&mut self) -> Option<&'a str> {
+        let text = self.text()?;
+        Some(text.strip_prefix(JSON_VERSION).unwrap_or(text))
+    }
+
     /// A whole number of any width, or a truth.
     pub fn int(&mut self) -> Option<i64> {
         match *self.bytes()? {
@@ -178,16 +187,22 @@ mod tests {
     fn fields_are_read_as_they_lie() {
         let mut bytes = Vec::new();
         for row in [1i64, 2] {
-            bytes.extend_from_slice(&4u16.to_be_bytes());
+            bytes.extend_from_slice(&6u16.to_be_bytes());
             field(&mut bytes, &row.to_be_bytes());
             bytes.extend_from_slice(&(-1i32).to_be_bytes());
             field(&mut bytes, &[1]);
             field(&mut bytes, "ä".as_bytes());
+            field(&mut bytes, b"\x01{}");
+            field(&mut bytes, b"{}");
         }
         bytes.extend_from_slice(&(-1i16).to_be_bytes());
         let scanned = Scanned { bytes, start: 0, epoch: 10 };
-        let rows = scanned.rows().map(|mut row| (row.time(), row.text_or_null(), row.int(), row.text(), row.text()));
-        let row = |micros| (Some(Timestamp::from_micros(micros)), Some(None), Some(1), Some("ä"), None);
+        let read = |mut row: Fields<'_>| {
+            let plain = (row.time(), row.text_or_null() == Some(None), row.int(), row.text() == Some("ä"));
+            (plain, row.json() == Some("{}"), row.json() == Some("{}"), row.text().is_none())
+        };
+        let rows = scanned.rows().map(read);
+        let row = |micros| ((Some(Timestamp::from_micros(micros)), true, Some(1), true), true, true, true);
         assert_eq!(rows.collect::<Vec<_>>(), [row(11), row(12)]);
         // What breaks off is no row.
         let cut = Scanned { bytes: scanned.bytes[..scanned.bytes.len() - 3].to_vec(), ..scanned };
