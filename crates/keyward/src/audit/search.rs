@@ -124,7 +124,7 @@ impl Search<'_> {
             }
         };
         let (since, until) = match filter.details {
-            Some(_) => (of(statements::SINCE_BESIDE_DETAILS), of(statements::UNTIL_BESIDE_DETAILS)),
+            Some(_) => (statements::SINCE_BESIDE_DETAILS, statements::UNTIL_BESIDE_DETAILS),
             None => (statements::SINCE, statements::UNTIL),
         };
         list.when(statements::OF_ACTION, filter.action.as_ref())

@@ -168,9 +168,10 @@ pub const SINCE: &str = " AND e.logged_at >= {} AND e.sequence >= coalesce(
     (SELECT first_sequence FROM audit_hour WHERE starts_at <= {} ORDER BY starts_at DESC LIMIT 1), 0)";
 pub const UNTIL: &str = " AND e.logged_at < {} AND e.sequence < coalesce(
     (SELECT first_sequence FROM audit_hour WHERE starts_at >= {} ORDER BY starts_at LIMIT 1), 9223372036854775807)";
-/// Beside details, PostgreSQL has their index, and would read a month's numbers as well if it were told of them.
-pub const SINCE_BESIDE_DETAILS: Pair = Pair { sqlite: SINCE, postgres: " AND e.logged_at >= {}" };
-pub const UNTIL_BESIDE_DETAILS: Pair = Pair { sqlite: UNTIL, postgres: " AND e.logged_at < {}" };
+/// Beside details, PostgreSQL has their index, and would read a month's numbers as well if it were told of them; on SQLite the places
+/// are known before (`PLACES_BETWEEN`).
+pub const SINCE_BESIDE_DETAILS: &str = " AND e.logged_at >= {}";
+pub const UNTIL_BESIDE_DETAILS: &str = " AND e.logged_at < {}";
 pub const FROM_ADDRESS: &str = " AND e.ip_address = {}";
 pub const WITH_TEXT: &str = " AND (lower(e.action) LIKE {} ESCAPE '\\' OR lower(e.actor_id) LIKE {} ESCAPE '\\'
     OR lower(e.actor_name) LIKE {} ESCAPE '\\' OR lower(e.resource_id) LIKE {} ESCAPE '\\'
