@@ -7,6 +7,9 @@ use crate::time::Timestamp;
 
 /// A slice lives at most this long, in microseconds, and at most a quarter of the window.
 const LONGEST: i64 = 15_000_000;
+/// While half of the budget is free, it lives as long as the window and at most this long, in microseconds: counting it so late
+/// refuses nobody then, and saves the trips of callers who use little of it.
+const LONGEST_AT_REST: i64 = 60_000_000;
 /// The limit is cut into so many slices.
 const SLICES: u64 = 64;
 /// After a refusal the shared budget is asked again this much later, in microseconds, or when something is free.
@@ -54,6 +57,8 @@ pub struct Settlement {
 pub struct Grant {
     pub granted: u64,
     pub at: i64,
+    /// How long the slice may be used, in microseconds.
+    pub life: i64,
     /// What nobody holds now.
     pub left: u64,
     /// Microseconds until something of the budget is free again.
@@ -64,6 +69,14 @@ impl Lease {
     /// How long a slice of this limit lives, in microseconds.
     pub fn life(rule: &LimitRule) -> i64 {
         (rule.window_micros() / 4).min(LONGEST)
+    }
+
+    /// The same while half of the budget is free. A slice of one call saves no trip by it.
+    pub fn long_life(rule: &LimitRule) -> i64 {
+        match rule.ceiling() / SLICES {
+            0..=1 => Self::life(rule),
+            _ => rule.window_micros().min(LONGEST_AT_REST),
+        }
     }
 
     /// How much a node asks for at a time: a slice, or what is waited for when that is more.
@@ -104,9 +117,9 @@ impl Lease {
     }
 
     /// Takes in the next slice, asked for at `asked_at`.
-    pub fn receive(&mut self, grant: Grant, asked_at: i64, life: i64) {
+    pub fn receive(&mut self, grant: Grant, asked_at: i64) {
         (self.available, self.granted, self.at, self.left) = (grant.granted, grant.granted, grant.at, grant.left);
-        self.until = asked_at + life;
+        self.until = asked_at + grant.life;
         self.free_at = asked_at + grant.wait;
         self.told_until = asked_at + grant.wait.clamp(1, PATIENCE);
     }
@@ -125,7 +138,7 @@ mod tests {
     fn a_slice_is_used_until_its_end_and_settled_once() {
         let mut lease = Lease::default();
         assert_eq!(lease.weigh(1, 0), Slice::Wanting);
-        lease.receive(Grant { granted: 8, at: 77, left: 92, wait: 5 }, 0, 1_000);
+        lease.receive(Grant { granted: 8, at: 77, life: 1_000, left: 92, wait: 5 }, 0);
         assert_eq!(lease.weigh(8, 999), Slice::Enough { left: 100 });
         lease.take(7);
         assert_eq!((lease.weigh(1, 999), lease.weigh(2, 999)), (Slice::Enough { left: 93 }, Slice::Wanting));
@@ -137,7 +150,7 @@ mod tests {
     #[test]
     fn a_spent_budget_is_not_asked_again_at_once() {
         let mut lease = Lease::default();
-        lease.receive(Grant { granted: 0, at: 0, left: 0, wait: 30_000_000 }, 0, 1_000);
+        lease.receive(Grant { granted: 0, at: 0, life: 1_000, left: 0, wait: 30_000_000 }, 0);
         assert_eq!(lease.weigh(1, PATIENCE - 1), Slice::Spent { wait: 30_000_000 - PATIENCE + 1 });
         assert_eq!(lease.weigh(1, PATIENCE), Slice::Wanting);
     }
@@ -145,7 +158,7 @@ mod tests {
     #[test]
     fn a_call_that_costs_more_than_there_is_gets_no_trip_of_its_own() {
         let mut lease = Lease::default();
-        lease.receive(Grant { granted: 3, at: 9, left: 2, wait: 30_000_000 }, 0, 1_000_000);
+        lease.receive(Grant { granted: 3, at: 9, life: 1_000_000, left: 2, wait: 30_000_000 }, 0);
         assert_eq!(lease.weigh(5, 10), Slice::Wanting);
         assert!(matches!(lease.weigh(6, 10), Slice::Spent { .. }));
         assert_eq!(lease.weigh(6, PATIENCE), Slice::Wanting, "by then something may be free");
@@ -157,5 +170,6 @@ mod tests {
         assert_eq!((Lease::slice(&rule, 1), Lease::slice(&rule, 500), Lease::life(&rule)), (156, 500, 15_000_000));
         let second = LimitRule::plain("requests", 3, 1);
         assert_eq!((Lease::slice(&second, 1), Lease::life(&second)), (1, 250_000));
+        assert_eq!((Lease::long_life(&rule), Lease::long_life(&second)), (60_000_000, 250_000));
     }
 }

@@ -89,6 +89,29 @@ async fn two_nodes_share_one_budget_in_slices() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slice_lives_as_long_as_the_window_while_half_of_the_budget_is_free() {
+    let redis = Redis::start();
+    let (one, _other) = two_nodes(Some(&redis), "leased").await;
+    reached(&[&one]).await;
+    // Slices of ten.
+    let call = call_with(&one, limit(640, json!({}))).await;
+    let trips = async |calls: usize| {
+        let before = redis.scripts();
+        assert_eq!(passed(&[&one], &call, calls).await, calls);
+        redis.scripts() - before
+    };
+    assert_eq!(trips(1).await, 1);
+    one.clock.advance_seconds(50);
+    assert_eq!(trips(9).await, 0, "the first slice lives");
+    // Now that more than half is used, a slice lives for a quarter of the window.
+    assert_eq!(trips(345).await, 35 + 2, "of the plan's limit another two slices of 156 are used");
+    one.clock.advance_seconds(14);
+    assert_eq!(trips(1).await, 0);
+    one.clock.advance_seconds(1);
+    assert_eq!(trips(1).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn parallel_calls_on_two_nodes_never_pass_the_limit() {
     for mode in ["exact", "leased"] {
         let redis = Redis::start();

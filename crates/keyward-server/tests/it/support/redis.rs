@@ -1,5 +1,6 @@
 //! A real Redis on a free port, which can be stopped and started again at the same place.
 
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -24,6 +25,16 @@ impl Redis {
 
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// How many scripts it was asked to run.
+    pub fn scripts(&self) -> u64 {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("redis-server listens");
+        stream.write_all(b"INFO commandstats\r\nQUIT\r\n").expect("redis-server reads");
+        let lines = BufReader::new(stream).lines().map(|line| line.expect("redis-server answers"));
+        let told: Vec<String> =
+            lines.filter_map(|line| Some(line.strip_prefix("cmdstat_evalsha:calls=")?.to_owned())).collect();
+        told.first().map_or(0, |line| line.split(',').next().expect("a number").parse().expect("a number"))
     }
 
     /// Ends the server, as a crash would: what it held is gone.
