@@ -6,14 +6,13 @@ use std::time::{Duration, Instant};
 use argon2::{Argon2, PasswordHash, PasswordHasher, PasswordVerifier};
 use clap::Parser;
 
+/// `people.concurrent_hashes` of Keyward, on no more cores than there are.
+const MOST_THREADS: usize = 2;
 const PASSWORD: &[u8] = b"four quiet river stones";
 
 #[derive(Parser)]
 #[command(about = "Checks a password again and again")]
 struct Options {
-    /// `people.concurrent_hashes` of Keyward.
-    #[arg(long, default_value_t = 2)]
-    threads: usize,
     #[arg(long, default_value_t = 4)]
     seconds: u64,
 }
@@ -32,8 +31,9 @@ fn main() -> anyhow::Result<()> {
         }
         count
     };
+    let threads = std::thread::available_parallelism()?.get().min(MOST_THREADS);
     let count: u64 = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..options.threads).map(|_| scope.spawn(check)).collect();
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(check)).collect();
         threads.into_iter().map(|thread| thread.join().expect("a thread ends well")).sum()
     });
     println!("{}", count as f64 / start.elapsed().as_secs_f64());

@@ -61,7 +61,7 @@ pub(super) struct EventParams {
     ip_address: Option<String>,
     /// Looked for in action, resource, actor and error.
     q: Option<String>,
-    /// A JSON object that the details must contain.
+    /// A JSON object that the details must contain; a list contains another as a set does, in any order.
     details: Option<String>,
 }
 

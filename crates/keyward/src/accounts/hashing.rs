@@ -8,6 +8,7 @@
 //! A thread keeps the memory of its last hash for the next, as long as people sign in: to be given 19 MiB anew each time, and the
 //! system to clear them, takes up to a fifth of the hash.
 
+use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -40,10 +41,12 @@ pub(super) struct Hashing {
 }
 
 impl Hashing {
-    /// The threads end when this is dropped.
-    pub fn start(threads: usize, most_waiting: usize) -> Self {
+    /// At most so many threads, and no more than there are cores: hashes that share one push each other's memory out of its cache,
+    /// and together keep whoever wakes up beside them waiting for longer. They end when this is dropped.
+    pub fn start(most_threads: usize, most_waiting: usize) -> Self {
         let (work, given) = unbounded();
-        for _ in 0..threads.max(1) {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        for _ in 0..most_threads.clamp(1, cores) {
             let given = given.clone();
             let thread = std::thread::Builder::new().name("hashing".to_owned());
             thread.spawn(move || work_off(&given)).expect("the operating system gives a thread");
