@@ -5,7 +5,8 @@ use keyward_core::access::Role;
 use serde_json::json;
 
 use crate::people::{PASSWORD, me, person};
-use crate::support::{Answer, on_both};
+use crate::support::browser::Browser;
+use crate::support::{Answer, Backend, Node, on_both};
 
 on_both! {
     async fn s_02_w_01_and_w_02_browsers_get_cookies_that_only_our_pages_can_use(node: Node) {
@@ -107,4 +108,31 @@ on_both! {
         }
         assert_eq!(counted().await, 13);
     }
+}
+
+/// Every kind of page that there is, in a browser that knows what a policy forbids.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn w_07_no_page_breaks_its_own_policy() {
+    let node = Node::start(Backend::Sqlite).await;
+    let origin = node.url.replace("127.0.0.1", "localhost");
+    let browser = Browser::at(&format!("{origin}/")).await;
+    for path in [
+        "/docs",
+        "/errors/forbidden",
+        "/setup",
+        "/second-factor",
+        "/invitation?token=kwi_0",
+        "/forgot-password",
+        "/reset-password?token=kwp_0",
+        "/nowhere",
+        "/health",
+    ] {
+        browser.go(&format!("{origin}{path}")).await;
+        assert_ne!(browser.script("return document.body.innerText.trim()").await, json!(""), "{path} shows something");
+        assert_eq!(browser.stopped().await, Vec::<String>::new(), "{path}");
+    }
+    // What is stopped would have been seen.
+    browser.go(&format!("{origin}/docs")).await;
+    browser.script("document.body.setAttribute('style', 'color: red')").await;
+    assert_eq!(browser.stopped().await.len(), 1);
 }

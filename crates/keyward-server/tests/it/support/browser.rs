@@ -42,11 +42,25 @@ impl Browser {
                 format!("--user-data-dir={}", browser.profile.path().display()),
             ],
         });
-        let wanted = json!({ "capabilities": { "alwaysMatch": { "goog:chromeOptions": options } } });
+        let logged = json!({ "browser": "ALL" });
+        let always = json!({ "goog:chromeOptions": options, "goog:loggingPrefs": logged });
+        let wanted = json!({ "capabilities": { "alwaysMatch": always } });
         let begun = browser.post("/session", wanted).await;
         browser.session = format!("{driver_url}/session/{}", begun["sessionId"].as_str().expect("a session"));
-        browser.post("/url", json!({ "url": page })).await;
+        browser.go(page).await;
         browser
+    }
+
+    /// Opens another page in place of this one.
+    pub async fn go(&self, page: &str) {
+        self.post("/url", json!({ "url": page })).await;
+    }
+
+    /// What the policies of pages have stopped since this was last asked.
+    pub async fn stopped(&self) -> Vec<String> {
+        let entries = self.post("/se/log", json!({ "type": "browser" })).await;
+        let messages = entries.as_array().expect("entries").iter().filter_map(|entry| entry["message"].as_str());
+        messages.filter(|message| message.contains("Content Security Policy")).map(str::to_owned).collect()
     }
 
     /// Plugs an authenticator in, as a laptop has it.
