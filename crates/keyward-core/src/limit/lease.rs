@@ -7,8 +7,8 @@ use crate::time::Timestamp;
 
 /// A slice lives at most this long, in microseconds, and at most a quarter of the window.
 const LONGEST: i64 = 15_000_000;
-/// While half of the budget is free, it lives as long as the window and at most this long, in microseconds: counting it so late
-/// refuses nobody then, and saves the trips of callers who use little of it.
+/// While half of the budget is free, it lives as long as the window and at most this long, in microseconds: that saves the trips of
+/// callers who use little, and counting so late costs at most what a slice is of the limit.
 const LONGEST_AT_REST: i64 = 60_000_000;
 /// The limit is cut into so many slices.
 const SLICES: u64 = 64;

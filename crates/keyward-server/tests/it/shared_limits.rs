@@ -111,6 +111,25 @@ async fn a_slice_lives_as_long_as_the_window_while_half_of_the_budget_is_free() 
     assert_eq!(trips(1).await, 1);
 }
 
+/// A node uses its slice without a word: Redis must not forget it because of another node's shorter one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slice_is_kept_until_no_window_reaches_back_to_it() {
+    let redis = Redis::start();
+    let (one, other) = two_nodes(Some(&redis), "leased").await;
+    reached(&[&one, &other]).await;
+    let call = call_with(&one, limit(640, json!({}))).await;
+    assert_eq!(passed(&[&other], &call, 1).await, 1);
+    assert_eq!(passed(&[&one], &call, 400).await, 400);
+    let now = one.app.keyward.clock.now().as_micros();
+    let marks = redis.marks();
+    assert!(marks.iter().any(|(newest, _)| newest - now > 50_000_000), "the other node's slice lives long");
+    for (newest, kept) in marks {
+        // Our clock stood still meanwhile, Redis's did not.
+        let kept = kept * 1_000 + 10_000_000;
+        assert!(newest - now + 60_000_000 <= kept, "a mark in {} µs is kept for {kept} µs", newest - now);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn parallel_calls_on_two_nodes_never_pass_the_limit() {
     for mode in ["exact", "leased"] {

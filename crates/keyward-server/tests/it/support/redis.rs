@@ -29,12 +29,29 @@ impl Redis {
 
     /// How many scripts it was asked to run.
     pub fn scripts(&self) -> u64 {
+        let lines = self.ask("INFO commandstats");
+        let told = lines.iter().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
+        told.map_or(0, |line| line.split(',').next().expect("a number").parse().expect("a number"))
+    }
+
+    /// What it has of limits: the newest mark of each, and for how many milliseconds it is kept.
+    pub fn marks(&self) -> Vec<(i64, i64)> {
+        let names = self.ask("KEYS *:marks").into_iter().filter(|line| line.ends_with(":marks"));
+        let number = |lines: &[String], mark: &str| {
+            lines.iter().find_map(|line| line.strip_prefix(mark)?.parse().ok()).expect("a number")
+        };
+        let of = |name: String| {
+            let newest = self.ask(&format!("ZRANGE {name} -1 -1"));
+            (number(&newest, ""), number(&self.ask(&format!("PTTL {name}")), ":"))
+        };
+        names.map(of).collect()
+    }
+
+    /// The lines that it answers.
+    fn ask(&self, command: &str) -> Vec<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("redis-server listens");
-        stream.write_all(b"INFO commandstats\r\nQUIT\r\n").expect("redis-server reads");
-        let lines = BufReader::new(stream).lines().map(|line| line.expect("redis-server answers"));
-        let told: Vec<String> =
-            lines.filter_map(|line| Some(line.strip_prefix("cmdstat_evalsha:calls=")?.to_owned())).collect();
-        told.first().map_or(0, |line| line.split(',').next().expect("a number").parse().expect("a number"))
+        stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).expect("redis-server reads");
+        BufReader::new(stream).lines().map(|line| line.expect("redis-server answers")).collect()
     }
 
     /// Ends the server, as a crash would: what it held is gone.

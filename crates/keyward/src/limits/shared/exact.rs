@@ -8,6 +8,7 @@ use keyward_core::verdict::Outcome;
 use redis::{Cmd, Pipeline, RedisError, Script};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
+use super::Budgets;
 use super::link::Link;
 
 /// Decisions that are asked for in one trip.
@@ -16,6 +17,7 @@ const MAX_BATCH: usize = 128;
 const USUAL_BYTES: usize = 512;
 
 pub(super) struct Exact {
+    budgets: Budgets,
     script: Script,
     wanted: mpsc::UnboundedSender<Wanted>,
     asked: Mutex<mpsc::UnboundedReceiver<Wanted>>,
@@ -28,22 +30,17 @@ struct Wanted {
 }
 
 impl Exact {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(budgets: Budgets) -> Self {
         let (wanted, asked) = mpsc::unbounded_channel();
-        Self { script: Script::new(include_str!("exact.lua")), wanted, asked: Mutex::new(asked) }
+        Self { budgets, script: Script::new(include_str!("exact.lua")), wanted, asked: Mutex::new(asked) }
     }
 
-    /// What the script answers about these limits, each with its two names in Redis. `None` when Redis did not answer.
-    pub(super) async fn ask(
-        &self,
-        names: &[[String; 2]],
-        shift: i64,
-        drawn: &[Drawn<'_>],
-        dry_run: bool,
-    ) -> Option<Vec<i64>> {
+    /// Decides about all limits of a call. `None` when Redis did not answer.
+    pub(super) async fn decide(&self, drawn: &[Drawn<'_>], dry_run: bool) -> Option<Decision> {
+        let names: Vec<[String; 2]> = drawn.iter().map(|drawn| self.budgets.names(drawn.bound)).collect();
         let mut command = Cmd::with_capacity(5 + 7 * drawn.len(), USUAL_BYTES);
         command.arg("EVALSHA").arg(self.script.get_hash()).arg(2 * names.len()).arg(names.as_flattened());
-        command.arg(shift).arg(u8::from(dry_run));
+        command.arg(self.budgets.shift()).arg(u8::from(dry_run));
         for Drawn { bound, cost } in drawn {
             let (rule, window) = (&bound.rule, bound.rule.window_micros());
             command.arg(window).arg(grain(rule.limit, window)).arg(rule.ceiling()).arg(*cost);
@@ -51,7 +48,7 @@ impl Exact {
         }
         let (decided, decision) = oneshot::channel();
         self.wanted.send(Wanted { command, decided }).ok()?;
-        decision.await.ok()
+        Some(read(drawn, &decision.await.ok()?, dry_run))
     }
 
     /// Takes the calls to Redis. Never returns.
@@ -100,7 +97,7 @@ impl Exact {
 }
 
 /// The decision that the script tells of.
-pub(super) fn read(drawn: &[Drawn<'_>], answer: &[i64], dry_run: bool) -> Decision {
+fn read(drawn: &[Drawn<'_>], answer: &[i64], dry_run: bool) -> Decision {
     let mut decision = Decision::default();
     let taken = answer.first() == Some(&1);
     for (Drawn { bound, cost }, numbers) in drawn.iter().zip(answer[1..].chunks_exact(3)) {

@@ -19,11 +19,13 @@ local function take(marks, costs, mark, cost)
     end
 end
 
--- Takes off the marks that the window has left behind; answers the oldest of the others.
+-- Forgets the marks that the window has left behind; answers the oldest of the others.
 local function pass(marks, costs, start)
     local oldest = redis.call('ZRANGE', marks, 0, 0)[1]
     while oldest and tonumber(oldest) <= start do
-        take(marks, costs, oldest, tonumber(redis.call('HGET', costs, oldest) or '0'))
+        local cost = redis.call('HGET', costs, oldest)
+        if cost then redis.call('HINCRBY', costs, 'used', text(-cost)) end
+        redis.call('HDEL', costs, oldest)
         redis.call('ZREM', marks, oldest)
         oldest = redis.call('ZRANGE', marks, 0, 0)[1]
     end
@@ -63,7 +65,8 @@ for i = 1, #KEYS / 2 do
     local wait = oldest and math.max(tonumber(oldest) + window - now, 0) or 0
     local mark = '0'
     if grant > 0 then mark = add(marks, costs, now + life, grain, text(grant)) end
-    local keep = math.ceil((window + grain + life) / 1000) + 1000
+    -- As long as any mark may count: another node's slice may have been granted the longer life.
+    local keep = math.ceil((window + grain + long_life) / 1000) + 1000
     redis.call('PEXPIRE', marks, keep)
     redis.call('PEXPIRE', costs, keep)
     for _, number in ipairs({grant, tonumber(mark), life, left - grant, wait}) do answer[#answer + 1] = text(number) end

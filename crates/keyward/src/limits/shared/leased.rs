@@ -6,12 +6,11 @@ use std::collections::HashMap;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use keyward_core::limit::{Bound, Grant, Lease, MAX_COUNT, grain};
-use keyward_core::time::Clock;
 use redis::{RedisError, Script};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
+use super::Budgets;
 use super::link::Link;
-use super::{names, shift};
 
 /// Slices that are asked for in one trip.
 const MAX_BATCH: usize = 128;
@@ -19,8 +18,7 @@ const MAX_BATCH: usize = 128;
 const MAX_TRIPS: usize = 2;
 
 pub(super) struct Leased {
-    prefix: String,
-    clock: Clock,
+    budgets: Budgets,
     script: Script,
     wanted: mpsc::UnboundedSender<Wanted>,
     asked: Mutex<mpsc::UnboundedReceiver<Wanted>>,
@@ -46,9 +44,9 @@ struct Queue {
 type UnderWay = HashMap<u128, Vec<Wanted>>;
 
 impl Leased {
-    pub(super) fn new(prefix: String, clock: Clock) -> Self {
+    pub(super) fn new(budgets: Budgets) -> Self {
         let (wanted, asked) = mpsc::unbounded_channel();
-        Self { prefix, clock, script: Script::new(include_str!("lease.lua")), wanted, asked: Mutex::new(asked) }
+        Self { budgets, script: Script::new(include_str!("lease.lua")), wanted, asked: Mutex::new(asked) }
     }
 
     /// Waits until new slices of these limits are there, or Redis is gone.
@@ -72,10 +70,7 @@ impl Leased {
         loop {
             tokio::select! {
                 _ = asked.recv_many(&mut batch, MAX_BATCH), if trips.len() < MAX_TRIPS => {}
-                Some(limits) = trips.next() => {
-                    let limits: Vec<u128> = limits;
-                    batch.extend(limits.iter().filter_map(|limit| under_way.remove(limit)).flatten());
-                }
+                Some(limits) = trips.next() => batch.extend(returned(limits, &mut under_way)),
             }
             let queues = self.gather(&mut batch, &mut under_way);
             if !queues.is_empty() {
@@ -99,7 +94,7 @@ impl Leased {
             queue.sum = queue.sum.saturating_add(cost).min(MAX_COUNT);
             queue.waiting.push(done);
         }
-        let now = self.clock.now();
+        let now = self.budgets.clock.now();
         let is_served = |queue: &Queue| queue.bound.counter.lock().lease.has(queue.sum, now);
         let (served, queues): (Vec<Queue>, Vec<Queue>) = queues.into_values().partition(is_served);
         served.into_iter().for_each(Queue::wake);
@@ -122,13 +117,13 @@ impl Leased {
         // Whoever waits finds out by itself that Redis is gone.
         let Some(mut connection) = link.connection() else { return Ok(()) };
         let mut call = self.script.prepare_invoke();
-        call.arg(shift(&self.clock));
+        call.arg(self.budgets.shift());
         // Taken before the trip: the slice ends here no later than the shared window thinks.
-        let asked_at = self.clock.now().as_micros();
+        let asked_at = self.budgets.clock.now().as_micros();
         for Queue { bound, least, sum, .. } in queues {
             let (rule, window) = (&bound.rule, bound.rule.window_micros());
             let settled = bound.counter.lock().lease.settle();
-            let [marks, costs] = names(&self.prefix, bound);
+            let [marks, costs] = self.budgets.names(bound);
             call.key(marks).key(costs).arg(window).arg(grain(rule.limit, window)).arg(rule.ceiling());
             call.arg(Lease::slice(rule, *sum)).arg(*least).arg(Lease::long_life(rule)).arg(Lease::life(rule));
             call.arg(settled.at).arg(settled.granted).arg(settled.unused);
@@ -142,6 +137,11 @@ impl Leased {
         }
         Ok(())
     }
+}
+
+/// A trip for these limits is over: whoever came meanwhile.
+fn returned(limits: Vec<u128>, under_way: &mut UnderWay) -> impl Iterator<Item = Wanted> {
+    limits.into_iter().filter_map(|limit| under_way.remove(&limit)).flatten()
 }
 
 impl Queue {

@@ -21,12 +21,17 @@ use link::Link;
 /// The shared budgets.
 pub(crate) struct Shared {
     mode: RedisMode,
-    prefix: String,
-    clock: Clock,
     board: Arc<Board>,
     link: Link,
     exact: Exact,
     leased: Leased,
+}
+
+/// Where Redis keeps what is counted, and by which clock.
+#[derive(Clone)]
+struct Budgets {
+    prefix: String,
+    clock: Clock,
 }
 
 /// Whether Redis answers, as a node would ask it; `None` where none is set.
@@ -46,14 +51,13 @@ impl Shared {
         if settings.url.is_empty() {
             return Ok(None);
         }
+        let budgets = Budgets { prefix: settings.prefix.clone(), clock };
         Ok(Some(Self {
             mode: settings.mode,
-            prefix: settings.prefix.clone(),
-            clock: clock.clone(),
             board,
             link: Link::new(&settings.url)?,
-            exact: Exact::new(),
-            leased: Leased::new(settings.prefix.clone(), clock),
+            exact: Exact::new(budgets.clone()),
+            leased: Leased::new(budgets),
         }))
     }
 
@@ -77,9 +81,7 @@ impl Shared {
     /// Decides about all limits of a call in one atomic script. `None` when Redis did not answer.
     pub(crate) async fn decide(&self, drawn: &[Drawn<'_>], dry_run: bool) -> Option<Decision> {
         self.link.connection()?;
-        let names: Vec<[String; 2]> = drawn.iter().map(|drawn| names(&self.prefix, drawn.bound)).collect();
-        let answer = self.exact.ask(&names, shift(&self.clock), drawn, dry_run).await?;
-        Some(exact::read(drawn, &answer, dry_run))
+        self.exact.decide(drawn, dry_run).await
     }
 
     /// Waits until new slices of these limits are there, or Redis is gone.
@@ -88,15 +90,17 @@ impl Shared {
     }
 }
 
-/// Where Redis keeps what was counted of a limit: marks and costs.
-fn names(prefix: &str, bound: &Bound) -> [String; 2] {
-    ["marks", "costs"].map(|part| format!("{prefix}:{{{:032x}}}:{part}", bound.counter.id))
-}
+impl Budgets {
+    /// The two names of a limit: its marks, and their costs.
+    fn names(&self, bound: &Bound) -> [String; 2] {
+        ["marks", "costs"].map(|part| format!("{}:{{{:032x}}}:{part}", self.prefix, bound.counter.id))
+    }
 
-/// Redis's own clock counts, so that nodes need not agree on the time; a clock that was set by hand is followed.
-fn shift(clock: &Clock) -> i64 {
-    match clock {
-        Clock::System => 0,
-        Clock::Manual(_) => clock.now().as_micros() - Clock::System.now().as_micros(),
+    /// Redis's own clock counts, so that nodes need not agree on the time; a clock that was set by hand is followed.
+    fn shift(&self) -> i64 {
+        match &self.clock {
+            Clock::System => 0,
+            clock @ Clock::Manual(_) => clock.now().as_micros() - Clock::System.now().as_micros(),
+        }
     }
 }
