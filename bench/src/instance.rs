@@ -109,8 +109,14 @@ impl Instance {
 
     /// Stops the server and starts it anew on what it has stored.
     pub fn restart(self) -> Result<Self> {
+        self.restart_after(|| Ok(()))
+    }
+
+    /// Stops the server, and starts it anew when the work is done.
+    pub fn restart_after(self, work: impl FnOnce() -> Result<()>) -> Result<Self> {
         let Self { program, server, api, organization, place, folder } = self;
         drop(server);
+        work()?;
         let (server, address) = serve(&program, folder.path(), &place)?;
         Ok(Self { program, server, api: Api { address, ..api }, organization, place, folder })
     }

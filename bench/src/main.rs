@@ -6,9 +6,6 @@
 mod answer;
 mod api;
 mod audit;
-mod audit_events;
-mod audit_search;
-mod audit_table;
 mod bare_script;
 mod cached_memory;
 mod connection;
@@ -134,9 +131,9 @@ fn main() -> Result<()> {
     } else if let Some(count) = options.usage_records {
         usage_records::measure(count, database_url.as_deref(), &options.keyward()?, &mut report)?;
     } else if let Some(count) = options.audit_events {
-        audit_events::measure(count, database_url.as_deref(), &options.keyward()?, &mut report)?;
+        audit::events::measure(count, database_url.as_deref(), &options.keyward()?, &mut report)?;
     } else if let Some(count) = options.audit_search {
-        audit_search::measure(count, database_url.as_deref(), &options.keyward()?, &mut report)?;
+        audit::search::measure(count, database_url.as_deref(), &options.keyward()?, &mut report)?;
     } else if options.shared_limits {
         shared_limits::measure(&options, &options.keyward()?, &mut report)?;
     } else if options.one_budget {

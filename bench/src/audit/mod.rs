@@ -1,13 +1,20 @@
 //! The audit log on both databases: how events are taken in, then how a large book is read.
 
+mod book;
+mod database;
+pub mod events;
+mod fill;
+mod plain;
+pub mod search;
+
 use std::path::Path;
 
 use anyhow::Result;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use xtask::postgres::Server;
 
+use crate::machine;
 use crate::report::Report;
-use crate::{audit_events, audit_search, machine};
 
 /// Events that are taken in over HTTP: enough that the indexes are deep, few enough that it does not take an hour.
 const TAKEN_IN: usize = 200_000;
@@ -18,9 +25,9 @@ pub fn measure(count: usize, program: &Path, report: &mut Report) -> Result<()> 
     for (place, server) in [("SQLite", None), ("PostgreSQL", Some(&server))] {
         let mut part = Report::default();
         eprintln!("{place}: taking {TAKEN_IN} events in");
-        audit_events::measure(TAKEN_IN, database(server, "taken_in")?.as_deref(), program, &mut part)?;
+        events::measure(TAKEN_IN, database(server, "taken_in")?.as_deref(), program, &mut part)?;
         eprintln!("{place}: reading a book of {count} events");
-        audit_search::measure(count, database(server, "searched")?.as_deref(), program, &mut part)?;
+        search::measure(count, database(server, "searched")?.as_deref(), program, &mut part)?;
         part.figures.iter_mut().for_each(|figure| figure.name = format!("{place}: {}", figure.name));
         report.figures.append(&mut part.figures);
     }
