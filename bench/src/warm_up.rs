@@ -39,9 +39,23 @@ impl Api {
 
     /// How many keys had to be read from the database so far.
     pub fn cache_misses(&self) -> Result<u64> {
+        self.metric("keyward_cache_misses_total")
+    }
+
+    /// Returns when every last use is written, and a flush more has passed.
+    pub fn come_to_rest(&self) -> Result<()> {
+        std::thread::sleep(FLUSH_TIME);
+        while self.metric("keyward_waiting_uses")? > 0 {
+            std::thread::sleep(FLUSH_TIME);
+        }
+        std::thread::sleep(FLUSH_TIME);
+        Ok(())
+    }
+
+    fn metric(&self, name: &str) -> Result<u64> {
         let metrics = self.get("/metrics")?;
-        let value = metrics.lines().find_map(|line| line.strip_prefix("keyward_cache_misses_total "));
-        let value = value.context("/metrics has no keyward_cache_misses_total")?;
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = value.with_context(|| format!("/metrics has no {name}"))?;
         Ok(value.trim().parse::<f64>()? as u64)
     }
 }

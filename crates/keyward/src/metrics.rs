@@ -55,6 +55,7 @@ pub struct Metrics {
     pub tls_reloads: Counter,
     pub failed_tls_reloads: Counter,
     pub cached_secrets: Gauge,
+    pub waiting_uses: Gauge,
     sink_lag: Family<SinkLabel, Gauge>,
     sink_delivered: Family<SinkLabel, Counter>,
     sink_failures: Family<SinkLabel, Counter>,
@@ -93,6 +94,8 @@ impl Default for Metrics {
             counter(&mut registry, "failed_tls_reloads", "New certificates that could not be used; the old one stayed");
         let cached_secrets = Gauge::default();
         registry.register("cached_secrets", "Secrets held in memory", cached_secrets.clone());
+        let waiting_uses = Gauge::default();
+        registry.register("waiting_uses", "Last uses that wait to be written", waiting_uses.clone());
         let (sink_lag, sink_delivered, sink_failures) = (Family::default(), Family::default(), Family::default());
         registry.register("sink_lag_events", "Events of the book that wait for a sink", sink_lag.clone());
         registry.register("sink_delivered", "Events of the book that a sink has taken", sink_delivered.clone());
@@ -116,6 +119,7 @@ impl Default for Metrics {
             tls_reloads,
             failed_tls_reloads,
             cached_secrets,
+            waiting_uses,
             sink_lag,
             sink_delivered,
             sink_failures,
