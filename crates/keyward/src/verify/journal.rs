@@ -28,6 +28,8 @@ const MAX_REFUSALS: usize = 500;
 /// together, and neither the processor nor the database is taken from others for long.
 const BATCH: usize = 200;
 const MAX_WRITTEN: usize = 4_000;
+/// Noted uses that a flush sorts in before it lets others run: some tens of microseconds.
+const TAKEN_AT_ONCE: usize = 200;
 /// After each statement, a flush on the timer rests for so many times the time that it took.
 const REST: u32 = 4;
 /// Longest such rest.
@@ -200,13 +202,28 @@ impl Verifier {
         let mut unwritten = self.journal.unwritten.lock().await;
         let Unwritten { newest: waiting, place } = &mut *unwritten;
         let noted = std::mem::take(&mut *self.journal.uses.lock().expect("no one panics while noting"));
-        for (secret, noted) in noted {
+        for (index, (secret, noted)) in noted.into_iter().enumerate() {
+            if index % TAKEN_AT_ONCE == TAKEN_AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
             if waiting.len() < MAX_USES || waiting.contains_key(&secret) {
                 waiting.insert(secret, noted);
             } else {
                 self.metrics.unwritten_uses.inc();
             }
         }
+        let written = self.write_some(waiting, place, haste).await;
+        self.metrics.waiting_uses.set(waiting.len() as i64);
+        written
+    }
+
+    /// Writes the next of those that wait; what was written waits no more.
+    async fn write_some(
+        &self,
+        waiting: &mut BTreeMap<Id<id::KeySecret>, Use>,
+        place: &mut Option<Id<id::KeySecret>>,
+        haste: Haste,
+    ) -> Result<()> {
         for _ in 0..MAX_WRITTEN / BATCH {
             let from = place.map_or(Bound::Unbounded, Bound::Excluded);
             let batch: Vec<_> = waiting.range((from, Bound::Unbounded)).take(BATCH).collect();
