@@ -112,6 +112,9 @@ impl Lane<'_> {
                 }
             };
             if !out.is_empty() {
+                // Others that have come are judged first, then all answers leave together: whoever reads them is woken up once for
+                // many, and each half of the work stays in the processor's caches (`docs/decisions/0006`).
+                tokio::task::yield_now().await;
                 stream.write_all(&out).await?;
                 out.clear();
             }
