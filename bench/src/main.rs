@@ -37,6 +37,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 
+use crate::audit::search::Sides;
 use crate::report::Report;
 use crate::stores::Databases;
 
@@ -76,6 +77,9 @@ pub struct Options {
     /// Measure only how a book of so many events is read, beside a plain table.
     #[arg(long, value_name = "EVENTS", value_parser = number_up_to(50_000_000), conflicts_with_all = ["usage_records", "audit_events"])]
     audit_search: Option<usize>,
+    /// The book alone, in half the time: no plain table.
+    #[arg(long, requires = "audit_search")]
+    book_only: bool,
     /// Measure only what it costs to share limits through Redis, on a PostgreSQL of its own.
     #[arg(long, conflicts_with_all = ["usage_records", "audit_events", "audit_search"])]
     shared_limits: bool,
@@ -133,7 +137,8 @@ fn main() -> Result<()> {
     } else if let Some(count) = options.audit_events {
         audit::events::measure(count, database_url.as_deref(), &options.keyward()?, &mut report)?;
     } else if let Some(count) = options.audit_search {
-        audit::search::measure(count, database_url.as_deref(), &options.keyward()?, &mut report)?;
+        let sides = if options.book_only { Sides::BookOnly } else { Sides::Both };
+        audit::search::measure(count, sides, database_url.as_deref(), &options.keyward()?, &mut report)?;
     } else if options.shared_limits {
         shared_limits::measure(&options, &options.keyward()?, &mut report)?;
     } else if options.one_budget {

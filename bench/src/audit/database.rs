@@ -10,6 +10,7 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use super::events::{BareRow, COLUMNS, Event, add, write_line};
+use crate::machine;
 
 /// Waits for each answer.
 pub struct Database {
@@ -60,7 +61,8 @@ impl Kind {
 impl Database {
     pub fn open(connect: impl AsyncFnOnce() -> Result<Either>) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let connection = runtime.block_on(connect())?;
+        // SQLite works on a thread of its own, which must not share a core with the one that makes rows.
+        let connection = machine::start_on_both(|| runtime.block_on(connect()))?;
         Ok(Self { runtime, connection })
     }
 

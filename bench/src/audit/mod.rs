@@ -27,7 +27,7 @@ pub fn measure(count: usize, program: &Path, report: &mut Report) -> Result<()> 
         eprintln!("{place}: taking {TAKEN_IN} events in");
         events::measure(TAKEN_IN, database(server, "taken_in")?.as_deref(), program, &mut part)?;
         eprintln!("{place}: reading a book of {count} events");
-        search::measure(count, database(server, "searched")?.as_deref(), program, &mut part)?;
+        search::measure(count, search::Sides::Both, database(server, "searched")?.as_deref(), program, &mut part)?;
         part.figures.iter_mut().for_each(|figure| figure.name = format!("{place}: {}", figure.name));
         report.figures.append(&mut part.figures);
     }

@@ -24,20 +24,32 @@ const TIMES: usize = 31;
 /// The path of the n-th call.
 type PathOf = Box<dyn Fn(usize) -> String>;
 
+/// Which of the two is asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Sides {
+    Both,
+    BookOnly,
+}
+
 /// Measures `count` events.
-pub fn measure(count: usize, database_url: Option<&str>, program: &Path, report: &mut Report) -> Result<()> {
+pub fn measure(
+    count: usize,
+    sides: Sides,
+    database_url: Option<&str>,
+    program: &Path,
+    report: &mut Report,
+) -> Result<()> {
     let instance = Instance::set_up_on(program, database_url)?;
     // One call, so that the book has its first row and its name.
     instance.api.get("/v1/audit-log/checkpoint")?;
     let organization = instance.organization.parse::<Id<Organization>>()?.uuid();
     let mut book = Book::open(&instance, database_url)?;
     let span = Span::until(Clock::System.now(), count, organization, book.size()?);
-    let mut plain = Plain::new(&instance, database_url)?;
-    let size = plain.fill(&span)?;
     let mut of_plain = Report::default();
-    ask_plain(&mut plain, &span, size, &mut of_plain)?;
-    let plain_bytes = plain.bytes()?;
-    plain.remove()?;
+    let plain_bytes = match sides {
+        Sides::Both => measure_plain(&instance, database_url, &span, &mut of_plain)?,
+        Sides::BookOnly => None,
+    };
     // Nobody else writes into the book meanwhile.
     let instance = instance.restart_after(|| book.fill(&span))?;
     for upkeep in ["partitions", "analyze"] {
@@ -46,7 +58,7 @@ pub fn measure(count: usize, database_url: Option<&str>, program: &Path, report:
         eprintln!("  upkeep of {upkeep}, {:.0} s", began.elapsed().as_secs_f64());
     }
     book.settle()?;
-    ask(&instance, &span, size, report)?;
+    ask(&instance, &span, report)?;
     report.figures.append(&mut of_plain.figures);
     if let (Some(ours), Some(plain)) = (book.bytes()?, plain_bytes) {
         eprintln!("  {:.0} bytes an event, plain {:.0}", ours[0] / count as f64, plain[0] / count as f64);
@@ -72,9 +84,9 @@ fn verify(instance: &Instance, size: i64, program: &Path, report: &mut Report) -
     Ok(())
 }
 
-/// Milliseconds, each time.
+/// Milliseconds, each time. Each question was asked once before: what it reads is warm.
 fn time(mut question: impl FnMut(usize) -> Result<()>) -> Result<Vec<f64>> {
-    question(0)?;
+    (1..=TIMES).try_for_each(&mut question)?;
     let ask = |number| {
         let start = Instant::now();
         question(number)?;
@@ -83,7 +95,7 @@ fn time(mut question: impl FnMut(usize) -> Result<()>) -> Result<Vec<f64>> {
     (1..=TIMES).map(ask).collect()
 }
 
-fn ask(instance: &Instance, span: &Span, size: u64, report: &mut Report) -> Result<()> {
+fn ask(instance: &Instance, span: &Span, report: &mut Report) -> Result<()> {
     let month = span.month();
     let (from, to) = (month.start(), month.end());
     let events = format!("/v1/organizations/{}/audit-events", instance.organization);
@@ -98,7 +110,7 @@ fn ask(instance: &Instance, span: &Span, size: u64, report: &mut Report) -> Resu
         deep = format!("{of_type}&cursor={cursor}");
     }
     let sample = get(&of_type)?["items"][7].clone();
-    let id = sample["id"].as_str().context("an id")?.to_owned();
+    let (id, size) = (sample["id"].as_str().context("an id")?.to_owned(), sample["details"]["size_bytes"].clone());
     let contains = format!("{events}?{within}&details={{%22size_bytes%22:{size}}}");
     let reports = format!("/v1/organizations/{}/audit-log/reports", instance.organization);
     let ours: [(&str, f64, PathOf); 8] = [
@@ -129,10 +141,20 @@ fn ask(instance: &Instance, span: &Span, size: u64, report: &mut Report) -> Resu
     Ok(())
 }
 
-fn ask_plain(plain: &mut Plain, span: &Span, size: u64, report: &mut Report) -> Result<()> {
+/// Fills a plain table, asks it and removes it; answers its bytes.
+fn measure_plain(
+    instance: &Instance,
+    database_url: Option<&str>,
+    span: &Span,
+    report: &mut Report,
+) -> Result<Option<[f64; 2]>> {
+    let mut plain = Plain::new(instance, database_url)?;
+    let size = plain.fill(span)?;
     for (name, question) in QUESTIONS {
         let times = time(|number| plain.ask(question, span, number, size))?;
         report.figures.push(Figure::new(format!("{name}, plain table by SQL"), "ms", times, AtLeast(0.0)));
     }
-    Ok(())
+    let bytes = plain.bytes()?;
+    plain.remove()?;
+    Ok(bytes)
 }
