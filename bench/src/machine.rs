@@ -32,17 +32,6 @@ fn bind(to: &[usize]) -> Result<()> {
     Ok(sched_setaffinity(None, &cores)?)
 }
 
-/// Runs something that no core is kept for: what it starts may use both.
-pub fn on_both_cores<T>(start: impl FnOnce() -> Result<T>) -> Result<T> {
-    let mut cores = CpuSet::new();
-    cores.set(SERVER_CORE);
-    cores.set(LOAD_CORE);
-    sched_setaffinity(None, &cores)?;
-    let started = start();
-    pin(LOAD_CORE)?;
-    started
-}
-
 /// User and system time of a process and all its threads, past ones included. Exact to a clock tick, 10 ms.
 pub fn cpu_time(pid: u32) -> Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;

@@ -14,6 +14,8 @@ use crate::schedule::Pace;
 /// Last uses and new hashes are written once a second.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
 const MAX_WARM_UPS: u32 = 20;
+/// Four thousand last uses are written a second.
+const MAX_FLUSHES: u32 = 2_000;
 const CONNECTIONS: usize = 64;
 
 impl Api {
@@ -44,12 +46,14 @@ impl Api {
 
     /// Returns when every last use is written, and a flush more has passed.
     pub fn come_to_rest(&self) -> Result<()> {
-        std::thread::sleep(FLUSH_TIME);
-        while self.metric("keyward_waiting_uses")? > 0 {
+        for _ in 0..MAX_FLUSHES {
             std::thread::sleep(FLUSH_TIME);
+            if self.metric("keyward_waiting_uses")? == 0 {
+                std::thread::sleep(FLUSH_TIME);
+                return Ok(());
+            }
         }
-        std::thread::sleep(FLUSH_TIME);
-        Ok(())
+        bail!("after {MAX_FLUSHES} flushes some last uses still wait")
     }
 
     fn metric(&self, name: &str) -> Result<u64> {

@@ -1,8 +1,9 @@
 //! The book as the desk would have written it, straight into the database: rows, sums and the tree.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use keyward_core::distinct::Distinct;
 use keyward_core::leaf::{Actor, Leaf, Object, Seal};
 use keyward_core::month::Month;
@@ -16,19 +17,19 @@ use uuid::Uuid;
 
 use super::database::{Database, Either, Kind};
 use super::events::{BareRow, Event, details};
-use super::fill::Span;
+use super::fill::{DAY_MICROS, Span};
 use crate::instance::Instance;
 
-const DAY_MICROS: i64 = 86_400_000_000;
 const HOUR_MICROS: i64 = 3_600_000_000;
 /// Whole tiles that wait until they are written.
 const TILES: usize = 256;
 
 type Hashes = Vec<[u8; 32]>;
 
+/// Where it lies. Each work on it has a connection of its own, and none is open while Keyward is measured.
 pub struct Book {
-    database: Database,
-    log: Uuid,
+    file: PathBuf,
+    database_url: Option<String>,
 }
 
 /// What the desk keeps beside the rows.
@@ -48,29 +49,32 @@ struct Tree {
 }
 
 impl Book {
-    pub fn open(instance: &Instance, database_url: Option<&str>) -> Result<Self> {
-        let mut database = Database::open(async || match database_url {
+    pub fn of(instance: &Instance, database_url: Option<&str>) -> Self {
+        Self { file: instance.database_file(), database_url: database_url.map(str::to_owned) }
+    }
+
+    fn open(&self) -> Result<Database> {
+        Database::open(async || match &self.database_url {
             Some(url) => Database::postgres(url).await,
-            None => Ok(Either::Sqlite(filled_fast().filename(instance.database_file()).connect().await?)),
-        })?;
-        let (log, _) = head(&mut database)?;
-        Ok(Self { database, log })
+            None => Ok(Either::Sqlite(filled_fast().filename(&self.file).connect().await?)),
+        })
     }
 
     /// How many events it has.
-    pub fn size(&mut self) -> Result<i64> {
-        Ok(head(&mut self.database)?.1)
+    pub fn size(&self) -> Result<i64> {
+        Ok(head(&mut self.open()?)?.1)
     }
 
-    /// Writes the rows of the span, and the sums and the tree.
-    pub fn fill(&mut self, span: &Span) -> Result<()> {
-        let Self { database, log } = self;
-        make_months(database, span)?;
-        let (mut sums, mut tree) = (Sums::default(), Tree::read(database, span.first)?);
+    /// Writes the rows of the span behind what there is, and the sums and the tree. Nobody else writes meanwhile.
+    pub fn fill(&self, span: &Span) -> Result<()> {
+        let mut database = self.open()?;
+        let (log, first) = head(&mut database)?;
+        make_months(&mut database, span)?;
+        let (mut sums, mut tree) = (Sums::default(), Tree::read(&mut database, first)?);
         let keep = |events: &[Event], rows: &[BareRow]| {
             let leaves = events.iter().zip(rows).map(|(event, row)| {
                 sums.add(event, row);
-                leaf_of(*log, span.organization, event, row)
+                leaf_of(log, span.organization, event, row)
             });
             tree.grow(leaves.collect())
         };
@@ -79,28 +83,25 @@ impl Book {
             waiting.extend(whole);
             if waiting.len() >= TILES { write_tiles(database, std::mem::take(&mut waiting)) } else { Ok(()) }
         };
-        span.fill(database, "audit_event", keep, write_whole)?;
+        span.fill(&mut database, "audit_event", first, keep, write_whole)?;
         waiting.extend(tree.edge.into_values());
-        write_tiles(database, waiting)?;
-        sums.write(database, span)
+        write_tiles(&mut database, waiting)?;
+        sums.write(&mut database, span, first)
     }
 
     /// The bytes of the book with all its indexes and sums, and of its indexes of time alone; PostgreSQL tells.
-    pub fn bytes(&mut self) -> Result<Option<[f64; 2]>> {
+    pub fn bytes(&self) -> Result<Option<[f64; 2]>> {
         let question = "SELECT (SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree('audit_event')) +
                 pg_total_relation_size('audit_count') + pg_total_relation_size('audit_distinct') + pg_total_relation_size('audit_actor') +
                 pg_total_relation_size('audit_hour') + pg_total_relation_size('audit_tile'),
             (SELECT sum(pg_relation_size(c.oid)) FROM pg_class c JOIN pg_am a ON a.oid = c.relam
                 WHERE a.amname = 'brin' AND c.relkind = 'i') + pg_total_relation_size('audit_hour')";
-        self.database.sizes(question)
+        self.open()?.sizes(question)
     }
 
     /// As it is after its upkeep.
-    pub fn settle(&mut self) -> Result<()> {
-        match self.database.kind() {
-            Kind::Sqlite => Ok(()),
-            Kind::Postgres => self.database.run("VACUUM ANALYZE"),
-        }
+    pub fn settle(&self) -> Result<()> {
+        if self.database_url.is_some() { self.open()?.run("VACUUM ANALYZE") } else { Ok(()) }
     }
 }
 
@@ -153,8 +154,9 @@ fn write_tiles(database: &mut Database, tiles: Vec<(Tile, Hashes)>) -> Result<()
 }
 
 impl Tree {
-    /// The tree as it is stored, whose tiles are then written anew.
+    /// The tree of the few events that a new instance has; its tiles, none of them whole, are written anew.
     fn read(database: &mut Database, size: i64) -> Result<Self> {
+        ensure!((size as u64) < TILE_WIDTH, "the book has {size} events already");
         let question = "SELECT level, place, hashes FROM audit_tile";
         let rows: Vec<(i64, i64, Vec<u8>)> = database.with(async |connection| {
             Ok(match connection {
@@ -202,7 +204,7 @@ impl Sums {
     }
 
     /// Writes them and the new end of the book.
-    fn write(self, database: &mut Database, span: &Span) -> Result<()> {
+    fn write(self, database: &mut Database, span: &Span, first: i64) -> Result<()> {
         let kind = database.kind();
         let at = |micros: i64| match kind {
             Kind::Postgres => format!("'{}'", Timestamp::from_micros(micros)),
@@ -231,7 +233,7 @@ impl Sums {
         database.insert_values("audit_distinct", &distinct.collect::<Vec<_>>())?;
         database.insert_values("audit_actor", &actors.collect::<Vec<_>>())?;
         database.insert_values("audit_hour", &hours.collect::<Vec<_>>())?;
-        let (size, last) = (span.first + span.count as i64, at(span.at(span.count - 1)));
+        let (size, last) = (first + span.count as i64, at(span.at(span.count - 1)));
         database.run(format!("UPDATE audit_head SET size = {size}, logged_at = {last}"))
     }
 }

@@ -1,7 +1,5 @@
 //! The database that is measured, by a connection of the bench's own, and rows as it takes them.
 
-use std::fmt::Write as _;
-
 use anyhow::Result;
 use sqlx::postgres::PgConnection;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
@@ -58,6 +56,24 @@ impl Kind {
     }
 }
 
+impl Rows {
+    pub async fn insert(self, connection: &mut SqliteConnection, table: &str) -> Result<()> {
+        let Self::Placeholders(count, arguments) = self else { anyhow::bail!("rows for PostgreSQL") };
+        let row = format!("({})", vec!["?"; COLUMNS].join(","));
+        let text = format!("INSERT INTO {table} VALUES {}", vec![row; count].join(","));
+        sqlx::query_with(AssertSqlSafe(text), arguments).execute(connection).await?;
+        Ok(())
+    }
+
+    pub async fn copy(self, connection: &mut PgConnection, table: &str) -> Result<()> {
+        let Self::Lines(text) = self else { anyhow::bail!("rows for SQLite") };
+        let mut copy = connection.copy_in_raw(&format!("COPY {table} FROM STDIN")).await?;
+        copy.send(text.into_bytes()).await?;
+        copy.finish().await?;
+        Ok(())
+    }
+}
+
 impl Database {
     pub fn open(connect: impl AsyncFnOnce() -> Result<Either>) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -91,30 +107,15 @@ impl Database {
     /// Rows of values that are written as SQL, some hundred in a statement.
     pub fn insert_values(&mut self, table: &str, rows: &[String]) -> Result<()> {
         for part in rows.chunks(400) {
-            let mut text = format!("INSERT INTO {table} VALUES ");
-            write!(text, "{}", part.join(","))?;
-            self.run(text)?;
+            self.run(format!("INSERT INTO {table} VALUES {}", part.join(",")))?;
         }
         Ok(())
     }
 
     pub fn insert(&mut self, table: &str, rows: Rows) -> Result<()> {
-        let Self { runtime, connection } = self;
-        runtime.block_on(async {
-            match (connection, rows) {
-                (Either::Sqlite(connection), Rows::Placeholders(count, arguments)) => {
-                    let row = format!("({})", vec!["?"; COLUMNS].join(","));
-                    let text = format!("INSERT INTO {table} VALUES {}", vec![row; count].join(","));
-                    sqlx::query_with(AssertSqlSafe(text), arguments).execute(connection).await?;
-                }
-                (Either::Postgres(connection), Rows::Lines(text)) => {
-                    let mut copy = connection.copy_in_raw(&format!("COPY {table} FROM STDIN")).await?;
-                    copy.send(text.into_bytes()).await?;
-                    copy.finish().await?;
-                }
-                _ => anyhow::bail!("rows of the other database"),
-            }
-            Ok(())
+        self.with(async |connection| match connection {
+            Either::Sqlite(connection) => rows.insert(connection, table).await,
+            Either::Postgres(connection) => rows.copy(connection, table).await,
         })
     }
 

@@ -7,10 +7,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use sqlx::Arguments;
 use sqlx::sqlite::SqliteArguments;
-use sqlx::{Arguments, AssertSqlSafe};
 use uuid::Uuid;
 
+use super::database::Kind;
 use crate::figures::Target::AtLeast;
 use crate::instance::Instance;
 use crate::intake::{Bare, TURN, Turns, send};
@@ -127,25 +128,12 @@ async fn insert(bare: &mut Bare, events: &mut Events, batch: &[Event]) -> Result
     let rows: Vec<BareRow> = batch.iter().map(|event| events.row(event)).collect();
     match bare {
         Bare::Sqlite { connection, .. } => {
-            let row = format!("({})", vec!["?"; COLUMNS].join(","));
-            let text = format!("INSERT INTO audit_event VALUES {}", vec![row; rows.len()].join(","));
-            let mut values = SqliteArguments::default();
-            for (event, row) in batch.iter().zip(&rows) {
-                add(&mut values, events.organization, event, row).map_err(|error| anyhow::anyhow!(error))?;
-            }
-            sqlx::query_with(AssertSqlSafe(text), values).execute(connection).await?;
+            Kind::Sqlite.rows(events.organization, batch, &rows)?.insert(connection, "audit_event").await
         }
         Bare::Postgres(connection) => {
-            let mut text = String::with_capacity(400 * rows.len());
-            for (event, row) in batch.iter().zip(&rows) {
-                write_line(&mut text, events.organization, event, row)?;
-            }
-            let mut copy = connection.copy_in_raw("COPY bare.audit_event FROM STDIN").await?;
-            copy.send(text.into_bytes()).await?;
-            copy.finish().await?;
+            Kind::Postgres.rows(events.organization, batch, &rows)?.copy(connection, "bare.audit_event").await
         }
     }
-    Ok(())
 }
 
 pub fn add(

@@ -18,14 +18,12 @@ const AHEAD: usize = 8;
 /// Rows after which it tells how far it is.
 const TOLD: usize = 500_000;
 const MONTHS: i64 = 18;
-const DAY_MICROS: i64 = 86_400_000_000;
+pub const DAY_MICROS: i64 = 86_400_000_000;
 
 /// Which rows, and where they lie in time: the same for the book and for the plain table.
 #[derive(Clone, Copy)]
 pub struct Span {
     pub organization: Uuid,
-    /// The place of the first of them in the book.
-    pub first: i64,
     pub count: usize,
     start: i64,
     step: i64,
@@ -33,9 +31,9 @@ pub struct Span {
 
 impl Span {
     /// Eighteen months until now.
-    pub fn until(now: Timestamp, count: usize, organization: Uuid, first: i64) -> Self {
+    pub fn until(now: Timestamp, count: usize, organization: Uuid) -> Self {
         let start = now.as_micros() - MONTHS * 30 * DAY_MICROS;
-        Self { organization, first, count, start, step: (now.as_micros() - start) / count as i64 }
+        Self { organization, count, start, step: (now.as_micros() - start) / count as i64 }
     }
 
     /// When the row of this number was logged, in microseconds.
@@ -48,11 +46,12 @@ impl Span {
         Month::of(Timestamp::from_micros(self.at(self.count * 4 / 5)))
     }
 
-    /// Writes all rows; `keep` sees them as they are made, and what it answers is handed to `also` with their rows' end.
+    /// Writes all rows, of which the first gets the place `first`; `keep` sees them as they are made, and what it answers is handed to `also` with their rows' end.
     pub fn fill<K: Send>(
         &self,
         database: &mut Database,
         table: &str,
+        first: i64,
         mut keep: impl FnMut(&[Event], &[BareRow]) -> K + Send,
         mut also: impl FnMut(&mut Database, K) -> Result<()>,
     ) -> Result<()> {
@@ -63,7 +62,7 @@ impl Span {
             let mut done = 0;
             while done < self.count {
                 let batch = events.some(BATCH.min(self.count - done));
-                let row = |(number, event)| events.row_at(event, self.first + number as i64, self.at(number));
+                let row = |(number, event)| events.row_at(event, first + number as i64, self.at(number));
                 let rows: Vec<BareRow> = (done..).zip(&batch).map(row).collect();
                 done += batch.len();
                 let kept = keep(&batch, &rows);

@@ -17,11 +17,11 @@ use crate::machine;
 use crate::report::Report;
 
 /// Events that are taken in over HTTP: enough that the indexes are deep, few enough that it does not take an hour.
-const TAKEN_IN: usize = 200_000;
+const TAKEN_IN: usize = 1_000_000;
 
 /// Measures a book of `count` events, on SQLite and on a PostgreSQL of our own, which may use both cores.
 pub fn measure(count: usize, program: &Path, report: &mut Report) -> Result<()> {
-    let server = machine::on_both_cores(Server::start_durable)?;
+    let server = machine::start_on_both(Server::start_durable)?;
     for (place, server) in [("SQLite", None), ("PostgreSQL", Some(&server))] {
         let mut part = Report::default();
         eprintln!("{place}: taking {TAKEN_IN} events in");

@@ -43,14 +43,13 @@ pub fn measure(
     // One call, so that the book has its first row and its name.
     instance.api.get("/v1/audit-log/checkpoint")?;
     let organization = instance.organization.parse::<Id<Organization>>()?.uuid();
-    let mut book = Book::open(&instance, database_url)?;
-    let span = Span::until(Clock::System.now(), count, organization, book.size()?);
+    let book = Book::of(&instance, database_url);
+    let span = Span::until(Clock::System.now(), count, organization);
     let mut of_plain = Report::default();
     let plain_bytes = match sides {
         Sides::Both => measure_plain(&instance, database_url, &span, &mut of_plain)?,
         Sides::BookOnly => None,
     };
-    // Nobody else writes into the book meanwhile.
     let instance = instance.restart_after(|| book.fill(&span))?;
     for upkeep in ["partitions", "analyze"] {
         let began = Instant::now();

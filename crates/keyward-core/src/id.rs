@@ -51,7 +51,11 @@ pub struct IdText {
 
 impl IdText {
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.bytes[..self.len as usize]).expect("the alphabet and prefixes are ASCII")
+        std::str::from_utf8(self.as_bytes()).expect("the alphabet and prefixes are ASCII")
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len as usize]
     }
 }
 

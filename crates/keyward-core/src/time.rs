@@ -100,7 +100,11 @@ impl TimestampText {
     }
 
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.bytes[..usize::from(self.len)]).expect("digits and signs are ASCII")
+        std::str::from_utf8(self.as_bytes()).expect("digits and signs are ASCII")
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
     }
 }
 

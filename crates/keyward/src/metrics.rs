@@ -95,7 +95,11 @@ impl Default for Metrics {
         let cached_secrets = Gauge::default();
         registry.register("cached_secrets", "Secrets held in memory", cached_secrets.clone());
         let waiting_uses = Gauge::default();
-        registry.register("waiting_uses", "Last uses that wait to be written", waiting_uses.clone());
+        registry.register(
+            "waiting_uses",
+            "Last uses that wait to be written, as of the last flush",
+            waiting_uses.clone(),
+        );
         let (sink_lag, sink_delivered, sink_failures) = (Family::default(), Family::default(), Family::default());
         registry.register("sink_lag_events", "Events of the book that wait for a sink", sink_lag.clone());
         registry.register("sink_delivered", "Events of the book that a sink has taken", sink_delivered.clone());

@@ -158,8 +158,8 @@ pub fn tell(app: &App, verdict: &Verdict, mut put: impl FnMut(HeaderName, &[u8])
     // A 204 may else be kept by whatever stands between.
     put(header::CACHE_CONTROL, b"no-store");
     let Some(record) = &verdict.record else { return };
-    put(KEY_ID, record.key_id.text().as_str().as_bytes());
-    put(ORGANIZATION_ID, record.tenant.id.text().as_str().as_bytes());
+    put(KEY_ID, record.key_id.text().as_bytes());
+    put(ORGANIZATION_ID, record.tenant.id.text().as_bytes());
     put(SCOPES, record.scopes().as_bytes());
     put(ENVIRONMENT, record.environment().as_bytes());
     limits::tell_fields(verdict, app.keyward.clock.now(), put);

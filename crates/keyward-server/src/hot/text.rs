@@ -29,13 +29,13 @@ impl Piece for u64 {
 
 impl<K: Kind> Piece for Id<K> {
     fn put(self, out: &mut Vec<u8>) {
-        self.text().as_str().put(out);
+        out.extend_from_slice(self.text().as_bytes());
     }
 }
 
 impl Piece for Timestamp {
     fn put(self, out: &mut Vec<u8>) {
-        self.text().as_str().put(out);
+        out.extend_from_slice(self.text().as_bytes());
     }
 }
 

@@ -117,17 +117,27 @@ async fn a_slice_is_kept_until_no_window_reaches_back_to_it() {
     let redis = Redis::start();
     let (one, other) = two_nodes(Some(&redis), "leased").await;
     reached(&[&one, &other]).await;
-    let call = call_with(&one, limit(640, json!({}))).await;
+    let key = one.new_key(json!({ "limits": limit(640, json!({})) })).await;
+    let call = json!({ "key": key["key"] });
     assert_eq!(passed(&[&other], &call, 1).await, 1);
     assert_eq!(passed(&[&one], &call, 400).await, 400);
     let now = one.app.keyward.clock.now().as_micros();
-    let marks = redis.marks();
-    assert!(marks.iter().any(|(newest, _)| newest - now > 50_000_000), "the other node's slice lives long");
-    for (newest, kept) in marks {
-        // Our clock stood still meanwhile, Redis's did not.
-        let kept = kept * 1_000 + 10_000_000;
-        assert!(newest - now + 60_000_000 <= kept, "a mark in {} µs is kept for {kept} µs", newest - now);
-    }
+    let are_kept = || {
+        let marks = redis.marks();
+        let long = marks.iter().filter(|(newest, _)| newest - now > 50_000_000).count();
+        assert_eq!(long, 2, "slices of the key's limit and of the plan's live long");
+        for (newest, kept) in marks {
+            // Our clock stood still meanwhile, Redis's did not.
+            let kept = kept * 1_000 + 10_000_000;
+            assert!(newest - now + 60_000_000 <= kept, "a mark in {} µs is kept for {kept} µs", newest - now);
+        }
+    };
+    are_kept();
+    // Slices of a lower limit never live long.
+    let path = format!("/v1/organizations/{}/api-keys/{}", one.organization, key["id"].as_str().expect("an id"));
+    assert_eq!(one.patch(&path, json!({ "limits": limit(60, json!({})) })).await.status, 200);
+    assert_eq!(one.verify(call.clone()).await.code(), "rate_limited");
+    are_kept();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

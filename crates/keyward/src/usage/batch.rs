@@ -88,28 +88,23 @@ impl Batch {
     }
 
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut piece = Piece::with_room(self.groups.len(), self.len);
-        self.groups.iter().for_each(|(group, entries)| piece.add(group, entries));
-        piece.bytes
-    }
-
-    /// The same in pieces of some `most` entries each, that can be written one after the other.
-    pub fn pieces(&self, most: usize) -> impl Iterator<Item = Piece> {
-        let mut slices = self
-            .groups
-            .iter()
-            .flat_map(move |(group, entries)| entries.chunks(most).map(move |slice| (group, slice)))
-            .peekable();
-        std::iter::from_fn(move || {
-            slices.peek()?;
-            let mut piece = Piece::with_room(1, most);
-            while piece.len < most
-                && let Some((group, entries)) = slices.next()
-            {
-                piece.add(group, entries);
+        let mut bytes = Vec::with_capacity(1 + self.groups.len() * 128 + self.len * ENTRY_BYTES);
+        bytes.push(VERSION);
+        for (group, entries) in &self.groups {
+            bytes.extend_from_slice(group.organization.as_bytes());
+            bytes.extend_from_slice(&group.minute.to_le_bytes());
+            for text in [group.outcome.as_str(), &group.route] {
+                bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
+                bytes.extend_from_slice(text.as_bytes());
             }
-            Some(piece)
-        })
+            bytes.extend_from_slice(&(entries.len() as u32).to_le_bytes());
+            for entry in entries {
+                bytes.extend_from_slice(entry.key.as_bytes());
+                bytes.extend_from_slice(entry.secret.as_bytes());
+                bytes.extend_from_slice(&entry.calls.to_le_bytes());
+            }
+        }
+        bytes
     }
 
     /// `None` for what `to_bytes` never wrote.
@@ -129,38 +124,6 @@ impl Batch {
             }
         }
         Some(batch)
-    }
-}
-
-/// Counts as bytes.
-pub(super) struct Piece {
-    /// Entries in it.
-    pub len: usize,
-    pub bytes: Vec<u8>,
-}
-
-impl Piece {
-    fn with_room(groups: usize, entries: usize) -> Self {
-        let mut bytes = Vec::with_capacity(1 + groups * 128 + entries * ENTRY_BYTES);
-        bytes.push(VERSION);
-        Self { len: 0, bytes }
-    }
-
-    fn add(&mut self, group: &Group, entries: &[Entry]) {
-        let bytes = &mut self.bytes;
-        bytes.extend_from_slice(group.organization.as_bytes());
-        bytes.extend_from_slice(&group.minute.to_le_bytes());
-        for text in [group.outcome.as_str(), &group.route] {
-            bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
-            bytes.extend_from_slice(text.as_bytes());
-        }
-        bytes.extend_from_slice(&(entries.len() as u32).to_le_bytes());
-        for entry in entries {
-            bytes.extend_from_slice(entry.key.as_bytes());
-            bytes.extend_from_slice(entry.secret.as_bytes());
-            bytes.extend_from_slice(&entry.calls.to_le_bytes());
-        }
-        self.len += entries.len();
     }
 }
 
@@ -199,22 +162,6 @@ mod tests {
         assert!((1..bytes.len()).any(|end| Batch::from_bytes(&bytes[..end]).is_none()));
         assert_eq!(Batch::from_bytes(&[]), None);
         assert_eq!(Batch::from_bytes(&[VERSION + 1]), None);
-    }
-
-    #[test]
-    fn pieces_hold_together_what_the_batch_does() {
-        let mut batch = Batch::default();
-        for number in 0..25 {
-            batch.add(group(number as i64 % 3, ""), entry(number, 1));
-        }
-        let mut read = Batch::default();
-        for piece in batch.pieces(4) {
-            let part = Batch::from_bytes(&piece.bytes).expect("a whole piece");
-            assert!(part.len() == piece.len && (1..8).contains(&piece.len), "{}", piece.len);
-            read.append(part);
-        }
-        assert_eq!(read, batch);
-        assert_eq!(Batch::default().pieces(4).count(), 0);
     }
 
     #[test]

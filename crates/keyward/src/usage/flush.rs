@@ -1,6 +1,6 @@
-//! Writes down what the meter counted: a flush is a transaction of few rows, so that what has to be durable within a second
-//! costs little more for a hundred thousand keys than for one. A batch whose commit was not answered is looked for in the table
-//! `meter` before anything else is written: so no count is lost, and none is written twice. `fold` adds the batches to the sums.
+//! Writes down what the meter counted: one row a flush, so that what has to be durable within a second costs the same for
+//! one key as for a hundred thousand. A batch whose commit was not answered is looked for in the table `meter` before
+//! anything else is written: so no count is lost, and none is written twice. `fold` adds the batches to the sums.
 
 use std::sync::atomic::Ordering;
 
@@ -12,9 +12,6 @@ use super::rollup::Level;
 use super::{Usage, sql as statements};
 use crate::db::sql;
 use crate::error::Result;
-
-/// Counts of a row: what is put together, and written, in a fraction of a millisecond while verifications wait.
-const PIECE: usize = 2_000;
 
 /// Counts that were taken from the meter and are not known to be written.
 #[derive(Default)]
@@ -78,13 +75,15 @@ impl Usage {
     async fn write(&self, waiting: &Waiting) -> Result<()> {
         let Some((number, batch)) = &waiting.doubtful else { return Ok(()) };
         let (node, now) = (self.meter.node, self.ground.now());
+        let counts = batch.to_bytes();
         let mut tx = self.ground.db.begin().await?;
         sql(statements::LAST_BATCH).bind(node).bind(now).one::<(i64,)>(&mut tx).await?;
         sql(statements::NOTE_BATCH).bind(node).bind(*number).bind(now).execute(&mut tx).await?;
-        for piece in batch.pieces(PIECE) {
-            let insert = sql(statements::INSERT_BATCH).bind(self.ground.new_id::<id::MeterBatch>()).bind(now);
-            insert.bind(piece.len as i64).bind(false).bind(piece.bytes).execute(&mut tx).await?;
-        }
+        let insert = sql(statements::INSERT_BATCH)
+            .bind(self.ground.new_id::<id::MeterBatch>())
+            .bind(now)
+            .bind(batch.len() as i64);
+        insert.bind(false).bind(counts).execute(&mut tx).await?;
         tx.commit().await?;
         Ok(())
     }

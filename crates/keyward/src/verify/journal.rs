@@ -212,6 +212,7 @@ impl Verifier {
                 self.metrics.unwritten_uses.inc();
             }
         }
+        self.metrics.waiting_uses.set(waiting.len() as i64);
         let written = self.write_some(waiting, place, haste).await;
         self.metrics.waiting_uses.set(waiting.len() as i64);
         written

@@ -65,8 +65,9 @@ for i = 1, #KEYS / 2 do
     local wait = oldest and math.max(tonumber(oldest) + window - now, 0) or 0
     local mark = '0'
     if grant > 0 then mark = add(marks, costs, now + life, grain, text(grant)) end
-    -- As long as any mark may count: another node's slice may have been granted the longer life.
-    local keep = math.ceil((window + grain + long_life) / 1000) + 1000
+    -- As long as the newest mark counts, which may be that of another node's slice.
+    local newest = redis.call('ZRANGE', marks, -1, -1)[1]
+    local keep = math.ceil((math.max(tonumber(newest or '0'), now) + window - now) / 1000) + 1000
     redis.call('PEXPIRE', marks, keep)
     redis.call('PEXPIRE', costs, keep)
     for _, number in ipairs({grant, tonumber(mark), life, left - grant, wait}) do answer[#answer + 1] = text(number) end

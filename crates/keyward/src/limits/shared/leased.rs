@@ -139,7 +139,7 @@ impl Leased {
     }
 }
 
-/// A trip for these limits is over: whoever came meanwhile.
+/// Those who came while a trip for these limits was under way.
 fn returned(limits: Vec<u128>, under_way: &mut UnderWay) -> impl Iterator<Item = Wanted> {
     limits.into_iter().filter_map(|limit| under_way.remove(&limit)).flatten()
 }
