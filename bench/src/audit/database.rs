@@ -13,7 +13,7 @@ use crate::machine;
 /// Waits for each answer.
 pub struct Database {
     runtime: Runtime,
-    pub connection: Either,
+    connection: Either,
 }
 
 pub enum Either {
@@ -35,6 +35,7 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Rows as it takes them.
     pub fn rows(self, organization: Uuid, events: &[Event], rows: &[BareRow]) -> Result<Rows> {
         let pairs = events.iter().zip(rows);
         if self == Self::Sqlite {
@@ -51,6 +52,7 @@ impl Kind {
         Ok(Rows::Lines(text))
     }
 
+    /// A literal of bytes.
     pub fn bytes(self, hex: &str) -> String {
         if self == Self::Postgres { format!("'\\x{hex}'") } else { format!("x'{hex}'") }
     }

@@ -46,7 +46,8 @@ impl Span {
         Month::of(Timestamp::from_micros(self.at(self.count * 4 / 5)))
     }
 
-    /// Writes all rows, of which the first gets the place `first`; `keep` sees them as they are made, and what it answers is handed to `also` with their rows' end.
+    /// Writes all rows, of which the first gets the place `first`. `keep` sees each batch as it is made; `also` gets what that answers
+    /// once the batch is written.
     pub fn fill<K: Send>(
         &self,
         database: &mut Database,
