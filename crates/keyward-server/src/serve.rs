@@ -193,21 +193,22 @@ async fn answer(
     peer: Peer,
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let request_id = new_request_id(app.keyward.clock.now());
+    let at = app.keyward.clock.now();
+    let request_id = new_request_id(at);
     let id_text = request_id.text();
     let is_behind_proxy = app.trusts(peer.address.ip());
     let mut response = match (too_large(&request), request.uri().path()) {
         (Some(code), _) => hot::refuse(&app, &Problem::plain(code), id_text.as_str()),
         (None, hot::VERIFY_PATH) if request.method() == http::Method::POST => {
             let (parts, body) = request.into_parts();
-            let asked = asked(peer, &parts, id_text.as_str());
+            let asked = asked(peer, &parts, id_text.as_str(), at);
             let (body, told) = (hot::verify::body_of(&app, body), Vec::with_capacity(640));
-            hot::verify::answer(&app, &asked, &mut Familiar::default(), body, told).await.into_response(&app)
+            hot::verify::answer(&app, &asked, &mut Familiar::default(), body, told).await.into_response(at)
         }
         (None, hot::FORWARD_AUTH_PATH) => {
             let (parts, _) = request.into_parts();
-            let asked = asked(peer, &parts, id_text.as_str());
-            gateway::forward_auth::answer(&app, &asked, &mut Familiar::default()).await.into_response(&app)
+            let asked = asked(peer, &parts, id_text.as_str(), at);
+            gateway::forward_auth::answer(&app, &asked, &mut Familiar::default()).await.into_response(at)
         }
         (None, _) => {
             request.extensions_mut().insert(peer);
@@ -221,8 +222,8 @@ async fn answer(
 }
 
 /// A request for a hot route that hyper has read.
-fn asked<'a>(peer: Peer, parts: &'a Parts, request_id: &'a str) -> Asked<'a, HeaderMap> {
-    Asked { peer, method: &parts.method, query: parts.uri.query(), fields: &parts.headers, request_id }
+fn asked<'a>(peer: Peer, parts: &'a Parts, request_id: &'a str, at: Timestamp) -> Asked<'a, HeaderMap> {
+    Asked { peer, method: &parts.method, query: parts.uri.query(), fields: &parts.headers, request_id, at }
 }
 
 /// Puts on an answer what stands on each.

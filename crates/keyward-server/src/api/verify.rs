@@ -95,7 +95,7 @@ async fn batch(State(app): State<SharedApp>, caller: Caller, request: Request) -
         if index > 0 {
             out.push(b',');
         }
-        verify(&app, reach, item, &mut out).await?;
+        verify(&app, reach, item, app.keyward.clock.now(), &mut out).await?;
     }
     out.extend_from_slice(b"]}");
     Ok(([(header::CONTENT_TYPE, "application/json")], out).into_response())

@@ -7,8 +7,8 @@ use keyward::Familiar;
 use keyward_core::limit::MAX_COUNT;
 use keyward_core::problem::Code;
 use keyward_core::scope;
+use keyward_core::time::Timestamp;
 use keyward_core::verdict::{self, Outcome, Reach, Verdict};
-use keyward_core::verify::Verify;
 
 use crate::api::caller::note_refusal_beneath;
 use crate::app::App;
@@ -35,7 +35,7 @@ static METHODS: [HeaderName; 2] =
 pub async fn answer<F: Fields>(app: &App, asked: &Asked<'_, F>, familiar: &mut Familiar) -> Reply {
     match judge(app, asked, familiar).await {
         Ok(verdict) if verdict.is_valid() => Reply::Admitted(verdict),
-        Ok(verdict) => Reply::Other(turn_away(app, &verdict, asked.request_id)),
+        Ok(verdict) => Reply::Other(turn_away(app, &verdict, asked)),
         Err(problem) => {
             if problem.0.code == Code::Forbidden {
                 let presented = asked.fields.text(&SERVICE_KEY);
@@ -56,7 +56,7 @@ async fn judge<F: Fields>(app: &App, asked: &Asked<'_, F>, familiar: &mut Famili
     let reach = if asked.peer.trusted && fields.first(&SERVICE_KEY).is_none() {
         Reach::Instance
     } else {
-        reach_of_caller(app, fields.text(&SERVICE_KEY), peer.to_canonical(), familiar).await?
+        reach_of_caller(app, fields.text(&SERVICE_KEY), peer.to_canonical(), asked.at, familiar).await?
     };
     let mut wanted = Wanted { scopes: Vec::new(), cost: 1 };
     if let Some(query) = asked.query {
@@ -68,7 +68,7 @@ async fn judge<F: Fields>(app: &App, asked: &Asked<'_, F>, familiar: &mut Famili
         return Ok(Verdict::unknown(Outcome::NotFound, false));
     };
     let scopes: Vec<&str> = wanted.scopes.iter().map(AsRef::as_ref).collect();
-    let asked = verdict::Request {
+    let request = verdict::Request {
         reach,
         scopes: &scopes,
         cost: wanted.cost,
@@ -77,7 +77,7 @@ async fn judge<F: Fields>(app: &App, asked: &Asked<'_, F>, familiar: &mut Famili
         path: target.map(path_of),
         ..verdict::Request::default()
     };
-    app.keyward.verifier.verify(&presented, &asked).await.map_err(cannot_judge)
+    app.keyward.verifier.verify_at(&presented, &request, asked.at).await.map_err(cannot_judge)
 }
 
 /// What the proxy asks for in the query of its own call.
@@ -154,7 +154,7 @@ pub fn decode(value: &str) -> Option<Cow<'_, str>> {
 }
 
 /// What the proxy is told of a key that it may let through: hands each field to `put`.
-pub fn tell(app: &App, verdict: &Verdict, mut put: impl FnMut(HeaderName, &[u8])) {
+pub fn tell(verdict: &Verdict, at: Timestamp, mut put: impl FnMut(HeaderName, &[u8])) {
     // A 204 may else be kept by whatever stands between.
     put(header::CACHE_CONTROL, b"no-store");
     let Some(record) = &verdict.record else { return };
@@ -162,12 +162,12 @@ pub fn tell(app: &App, verdict: &Verdict, mut put: impl FnMut(HeaderName, &[u8])
     put(ORGANIZATION_ID, record.tenant.id.text().as_bytes());
     put(SCOPES, record.scopes().as_bytes());
     put(ENVIRONMENT, record.environment().as_bytes());
-    limits::tell_fields(verdict, app.keyward.clock.now(), put);
+    limits::tell_fields(verdict, at, put);
 }
 
 /// 401, 403 or 429 with a problem whose `code` is the verdict's.
-fn turn_away(app: &App, verdict: &Verdict, request_id: &str) -> Response<Body> {
-    let (outcome, now) = (verdict.outcome, app.keyward.clock.now());
+fn turn_away<F>(app: &App, verdict: &Verdict, asked: &Asked<'_, F>) -> Response<Body> {
+    let (outcome, now) = (verdict.outcome, asked.at);
     let (status, kind) = (outcome.gateway_status(), outcome.problem());
     let violated = (status == 429).then(|| limits::violated(verdict));
     let told = Told {
@@ -178,7 +178,7 @@ fn turn_away(app: &App, verdict: &Verdict, request_id: &str) -> Response<Body> {
         faults: &[],
         violated: violated.as_deref(),
     };
-    let body = told.body(&app.public_url, request_id);
+    let body = told.body(&app.public_url, asked.request_id);
     let mut response = whole(StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN), body.into());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

@@ -34,7 +34,10 @@ impl Fields for HeaderMap {
 
 /// A field's value, if it is visible ASCII.
 pub fn text(value: &[u8]) -> Option<&str> {
+    is_text(value).then(|| std::str::from_utf8(value).ok())?
+}
+
+pub fn is_text(value: &[u8]) -> bool {
     // To the end in any case: so the compiler looks at many bytes at once.
-    let is_text = value.iter().fold(true, |so_far, byte| so_far & matches!(byte, b'\t' | b' '..=b'~'));
-    std::str::from_utf8(value).ok().filter(|_| is_text)
+    value.iter().fold(true, |so_far, byte| so_far & matches!(byte, b'\t' | b' '..=b'~'))
 }

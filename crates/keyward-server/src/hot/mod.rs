@@ -16,6 +16,7 @@ use http_body_util::{Either, Full};
 use keyward::Familiar;
 use keyward_core::access::Permission;
 use keyward_core::problem::Code;
+use keyward_core::time::Timestamp;
 use keyward_core::verdict::{Reach, Verdict};
 use keyward_core::verify::CannotJudge;
 
@@ -37,6 +38,8 @@ pub struct Asked<'a, F> {
     pub query: Option<&'a str>,
     pub fields: &'a F,
     pub request_id: &'a str,
+    /// When it came: the clock is asked once for all that is judged and told of it.
+    pub at: Timestamp,
 }
 
 /// What a hot route answers.
@@ -50,7 +53,7 @@ pub enum Reply {
 }
 
 impl Reply {
-    pub fn into_response(self, app: &App) -> Response<Body> {
+    pub fn into_response(self, at: Timestamp) -> Response<Body> {
         match self {
             Self::Told(body) => {
                 let mut response = whole(StatusCode::OK, body.into());
@@ -60,7 +63,7 @@ impl Reply {
             Self::Admitted(verdict) => {
                 let mut response = whole(StatusCode::NO_CONTENT, Bytes::new());
                 let headers = response.headers_mut();
-                forward_auth::tell(app, &verdict, |name, value| {
+                forward_auth::tell(&verdict, at, |name, value| {
                     headers.insert(name, HeaderValue::from_bytes(value).unwrap_or(HeaderValue::from_static("")));
                 });
                 response
@@ -91,10 +94,11 @@ pub async fn reach_of_caller(
     app: &App,
     presented: Option<&str>,
     ip: IpAddr,
+    at: Timestamp,
     familiar: &mut Familiar,
 ) -> Result<Reach, Problem> {
     let presented = presented.ok_or_else(|| Problem::plain(Code::Unauthenticated))?;
-    let record = app.keyward.verifier.identify_again(presented, Some(ip), familiar).await.map_err(cannot_judge)?;
+    let record = app.keyward.verifier.identify_again(presented, Some(ip), at, familiar).await.map_err(cannot_judge)?;
     let grant =
         record.as_ref().and_then(|record| record.grant()).ok_or_else(|| Problem::plain(Code::Unauthenticated))?;
     if grant.at_instance(Permission::KeysVerify) {

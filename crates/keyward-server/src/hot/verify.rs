@@ -11,8 +11,8 @@ use keyward_core::limit::{MAX_COUNT, OUT_OF_COUNT};
 use keyward_core::network::parse_address;
 use keyward_core::problem::Code;
 use keyward_core::scope;
+use keyward_core::time::Timestamp;
 use keyward_core::verdict::{self, LimitUse, Reach, Verdict};
-use keyward_core::verify::Verify;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -111,15 +111,16 @@ async fn judge<F: Fields, B: AsRef<[u8]>>(
     out: &mut Vec<u8>,
 ) -> Result<(), Problem> {
     let address = app.client_address(asked.peer.address.ip(), asked.fields);
-    let reach = reach_of_caller(app, credential(asked.fields)?, address, familiar).await?;
+    let reach = reach_of_caller(app, credential(asked.fields)?, address, asked.at, familiar).await?;
     json::require_media_type(asked.fields)?;
     let body = body.await?;
-    let asked: VerifyBody<'_> = match serde_json::from_slice(body.as_ref()) {
-        Ok(asked) if body.as_ref().trim_ascii_start().starts_with(b"{") => asked,
+    let wanted: VerifyBody<'_> = match serde_json::from_slice(body.as_ref()) {
+        Ok(wanted) if body.as_ref().trim_ascii_start().starts_with(b"{") => wanted,
         // Read again, slowly, to say what is wrong with it; a list of the fields' values is no body either.
         _ => return Err(fault_of(body.as_ref())),
     };
-    verify(app, reach, &asked, out).await
+    // Not `asked.at`: a body may be long in coming.
+    verify(app, reach, &wanted, app.keyward.clock.now(), out).await
 }
 
 #[cold]
@@ -129,13 +130,19 @@ fn fault_of(bytes: &[u8]) -> Problem {
 }
 
 /// Judges one body and writes its answer; also each item of a batch.
-pub async fn verify(app: &App, reach: Reach, asked: &VerifyBody<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
+pub async fn verify(
+    app: &App,
+    reach: Reach,
+    asked: &VerifyBody<'_>,
+    at: Timestamp,
+    out: &mut Vec<u8>,
+) -> Result<(), Problem> {
     let verdict = with_request(reach, asked, async |request| {
-        app.keyward.verifier.verify(&asked.key, request).await.map_err(cannot_judge)
+        app.keyward.verifier.verify_at(&asked.key, request, at).await.map_err(cannot_judge)
     })
     .await?;
     refuse_unknown_limit(&verdict)?;
-    answer::write(&verdict, app.keyward.clock.now(), out);
+    answer::write(&verdict, at, out);
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use httparse::{Header, Request, Status};
 use memchr::memchr_iter;
 
-use crate::hot::fields::{Fields, text};
+use crate::hot::fields::{Fields, is_text, text};
 use crate::hot::{FORWARD_AUTH_PATH, VERIFY_PATH};
 
 /// Most header fields of a request that the lane takes.
@@ -110,17 +110,17 @@ pub fn read<'h, 'b>(held: &'b [u8], slots: &'h mut Slots<'b>) -> Step<'h, 'b> {
 fn body_len(lines: &[Header<'_>], route: Route) -> Option<usize> {
     let mut body_len = None;
     for line in lines {
-        let value = text(line.value)?;
+        is_text(line.value).then_some(())?;
         if FRAMING.iter().any(|name| line.name.eq_ignore_ascii_case(name)) {
             return None;
         } else if line.name.eq_ignore_ascii_case("connection") {
-            value.eq_ignore_ascii_case("keep-alive").then_some(())?;
+            line.value.eq_ignore_ascii_case(b"keep-alive").then_some(())?;
         } else if line.name.eq_ignore_ascii_case("content-length") {
-            let is_number = (1..=5).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_digit());
+            let is_number = (1..=5).contains(&line.value.len()) && line.value.iter().all(u8::is_ascii_digit);
             if body_len.is_some() || !is_number {
                 return None;
             }
-            body_len = Some(value.parse().ok()?);
+            body_len = Some(text(line.value)?.parse().ok()?);
         }
     }
     match route {

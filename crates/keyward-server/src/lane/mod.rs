@@ -128,10 +128,11 @@ impl Lane<'_> {
     /// Appends the answer to one request; `true` when it is the last.
     async fn answer(&self, head: &Head<'_, '_>, kept: &mut Kept, out: &mut Vec<u8>) -> bool {
         self.activity.begin();
-        let id = new_request_id(self.app.keyward.clock.now()).text();
+        let at = self.app.keyward.clock.now();
+        let id = new_request_id(at).text();
         let (route, query) = (head.route, head.query);
         let asked =
-            Asked { peer: self.peer, method: route.method(), query, fields: &head.fields, request_id: id.as_str() };
+            Asked { peer: self.peer, method: route.method(), query, fields: &head.fields, request_id: id.as_str(), at };
         let mut reply = match route {
             Route::ForwardAuth => forward_auth::answer(self.app, &asked, &mut kept.familiar).await,
             Route::Verify => {
@@ -141,7 +142,7 @@ impl Lane<'_> {
             }
         };
         let closing = self.stopping.load(Ordering::Relaxed);
-        let is_last = write::answer(self.app, self.peer, &mut reply, id.as_str(), closing, out).await;
+        let is_last = write::answer(self.app, self.peer, &mut reply, id.as_str(), at, closing, out).await;
         if let Reply::Told(mut told) = reply {
             told.clear();
             kept.told = told;

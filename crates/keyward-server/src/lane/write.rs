@@ -2,10 +2,11 @@
 
 use std::cell::RefCell;
 use std::sync::LazyLock;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use http::{HeaderName, Response, StatusCode, header};
 use http_body_util::BodyExt;
+use keyward_core::time::Timestamp;
 
 use crate::app::App;
 use crate::fixed_headers::ALL;
@@ -33,6 +34,7 @@ pub async fn answer(
     peer: Peer,
     reply: &mut Reply,
     request_id: &str,
+    at: Timestamp,
     closing: bool,
     out: &mut Vec<u8>,
 ) -> bool {
@@ -40,30 +42,30 @@ pub async fn answer(
         Reply::Told(body) => {
             out.extend_from_slice(&TOLD);
             field(out, &REQUEST_ID, request_id.as_bytes());
-            end(closing, Some(body), out);
+            end(closing, Some(body), at, out);
             closing
         }
         Reply::Admitted(verdict) => {
             out.extend_from_slice(b"HTTP/1.1 204 No Content\r\n");
             // What cannot stand in a field is left out there as well.
-            forward_auth::tell(app, verdict, |name, value| {
+            forward_auth::tell(verdict, at, |name, value| {
                 field(out, &name, text(value).unwrap_or_default().as_bytes());
             });
             out.extend_from_slice(&ON_ALL);
             field(out, &REQUEST_ID, request_id.as_bytes());
-            end(closing, None, out);
+            end(closing, None, at, out);
             closing
         }
         Reply::Other(response) => {
             seal(app, peer, response, request_id);
             // Boxed: what seldom happens is not carried by every call.
-            Box::pin(whole(response, closing, out)).await
+            Box::pin(whole(response, closing, at, out)).await
         }
     }
 }
 
 /// Writes any answer whose body is in memory.
-async fn whole(response: &mut Response<Body>, closing: bool, out: &mut Vec<u8>) -> bool {
+async fn whole(response: &mut Response<Body>, closing: bool, at: Timestamp, out: &mut Vec<u8>) -> bool {
     let status = response.status();
     out.extend_from_slice(format!("HTTP/1.1 {} {}\r\n", status.as_str(), reason(status)).as_bytes());
     for (name, value) in response.headers() {
@@ -71,7 +73,7 @@ async fn whole(response: &mut Response<Body>, closing: bool, out: &mut Vec<u8>) 
     }
     let closes = response.headers().contains_key(header::CONNECTION);
     let body = response.body_mut().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    end(closing && !closes, Some(&body), out);
+    end(closing && !closes, Some(&body), at, out);
     closing || closes
 }
 
@@ -87,24 +89,24 @@ fn field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
 }
 
 /// What hyper adds of its own, and the body.
-fn end(closing: bool, body: Option<&[u8]>, out: &mut Vec<u8>) {
+fn end(closing: bool, body: Option<&[u8]>, at: Timestamp, out: &mut Vec<u8>) {
     if closing {
         out.extend_from_slice(b"connection: close\r\n");
     }
     if let Some(body) = body {
         field(out, &header::CONTENT_LENGTH, body.len().to_string().as_bytes());
     }
-    push_date(out);
+    push_date(at, out);
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(body.unwrap_or_default());
 }
 
 /// The date's field, formatted once a second on each thread.
-fn push_date(out: &mut Vec<u8>) {
+fn push_date(at: Timestamp, out: &mut Vec<u8>) {
     thread_local! {
         static LATEST: RefCell<(u64, Vec<u8>)> = const { RefCell::new((0, Vec::new())) };
     }
-    let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
+    let second = at.as_seconds().max(0).cast_unsigned();
     LATEST.with_borrow_mut(|(written, line)| {
         if *written != second || line.is_empty() {
             let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(second));

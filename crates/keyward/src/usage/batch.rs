@@ -53,11 +53,25 @@ impl Batch {
         self.len += 1;
     }
 
+    /// Adds many, of which those that follow each other mostly have a group in common.
+    pub fn fill(&mut self) -> Filling<'_> {
+        Filling { batch: self, group: None, entries: Vec::new() }
+    }
+
     /// Takes everything that another one holds.
     pub fn append(&mut self, other: Self) {
-        self.len += other.len;
-        for (group, mut entries) in other.groups {
-            self.groups.entry(group).or_default().append(&mut entries);
+        for (group, entries) in other.groups {
+            self.add_all(group, entries);
+        }
+    }
+
+    fn add_all(&mut self, group: Group, mut entries: Vec<Entry>) {
+        self.len += entries.len();
+        let there = self.groups.entry(group).or_default();
+        if there.is_empty() {
+            *there = entries;
+        } else {
+            there.append(&mut entries);
         }
     }
 
@@ -127,6 +141,44 @@ impl Batch {
     }
 }
 
+/// A batch that is being filled: entries are gathered, and its map is asked once for all that have a group in common.
+pub(super) struct Filling<'a> {
+    batch: &'a mut Batch,
+    group: Option<Group>,
+    entries: Vec<Entry>,
+}
+
+impl Filling<'_> {
+    /// Makes room, so that what is gathered is not moved as it grows.
+    pub fn expect(&mut self, entries: usize) {
+        self.entries.reserve(entries);
+    }
+
+    pub fn len(&self) -> usize {
+        self.batch.len() + self.entries.len()
+    }
+
+    pub fn add(&mut self, group: Group, entry: Entry) {
+        if self.group.as_ref() != Some(&group) {
+            self.settle();
+            self.group = Some(group);
+        }
+        self.entries.push(entry);
+    }
+
+    fn settle(&mut self) {
+        if let Some(group) = self.group.take() {
+            self.batch.add_all(group, std::mem::take(&mut self.entries));
+        }
+    }
+}
+
+impl Drop for Filling<'_> {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}
+
 pub(super) fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let (taken, left) = rest.split_first_chunk()?;
     *rest = left;
@@ -162,6 +214,20 @@ mod tests {
         assert!((1..bytes.len()).any(|end| Batch::from_bytes(&bytes[..end]).is_none()));
         assert_eq!(Batch::from_bytes(&[]), None);
         assert_eq!(Batch::from_bytes(&[VERSION + 1]), None);
+    }
+
+    #[test]
+    fn what_fills_a_batch_is_what_was_added_to_it() {
+        let (mut one, mut other) = (Batch::default(), Batch::default());
+        let mut filling = other.fill();
+        filling.expect(4);
+        for (number, minute) in [(1, 1), (2, 1), (3, 2), (4, 1)] {
+            one.add(group(minute, ""), entry(number, 1));
+            filling.add(group(minute, ""), entry(number, 1));
+            assert_eq!(filling.len(), number as usize);
+        }
+        drop(filling);
+        assert_eq!((one.len(), one), (other.len(), other));
     }
 
     #[test]

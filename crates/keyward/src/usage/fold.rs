@@ -19,7 +19,7 @@ use crate::error::Result;
 const FEW: usize = 500;
 /// Entries that are added in one transaction when there are many: enough that the commit is not the most of it, few enough
 /// that other writers do not wait long.
-const PART: usize = 150;
+const PART: usize = 50;
 /// How long many counts wait for more.
 const PATIENCE_SECONDS: i64 = 60;
 /// Batches of which one transaction makes parts.

@@ -32,7 +32,7 @@ const MAX_ROUTES: usize = 200;
 /// Most counts between two flushes, and most that wait for a database that does not take them.
 const MAX_COUNTS: usize = 1_000_000;
 /// Counts that a flush takes before it lets others run: some tens of microseconds.
-const TAKEN_AT_ONCE: usize = 500;
+const TAKEN_AT_ONCE: usize = 200;
 /// Stands for every route beyond the most that are told apart; no route's digest is below 2 but that of none, 0.
 const OTHER_ROUTE: u64 = 1;
 /// Threads that count at the same time without meeting.
@@ -49,8 +49,20 @@ struct Mark(u128, u64);
 struct Stripe {
     /// Records in which calls stand, with what these have in common.
     tallied: Vec<Tallied>,
+    /// Room of the flush before: a thread that counts waits for no memory.
+    spare: Vec<Tallied>,
     /// Calls of other kinds than those that stand in their record, and of strings that are no key.
-    apart: HashMap<Mark, (Group, Entry), BuildHasherDefault<MarkHasher>>,
+    apart: Apart,
+}
+
+type Apart = HashMap<Mark, (Group, Entry), BuildHasherDefault<MarkHasher>>;
+
+impl Stripe {
+    /// Everything that is counted in it.
+    fn take(&mut self) -> (Vec<Tallied>, Apart) {
+        let spare = std::mem::take(&mut self.spare);
+        (std::mem::replace(&mut self.tallied, spare), std::mem::take(&mut self.apart))
+    }
 }
 
 struct Tallied {
@@ -190,18 +202,26 @@ impl Meter {
     pub(super) async fn take(&self, into: &mut Batch) {
         for stripe in &self.stripes {
             // The threads go on with an empty one while this one is read.
-            let Stripe { tallied, apart } = std::mem::take(&mut *stripe.lock().expect("no one panics while counting"));
+            let (mut tallied, apart) = stripe.lock().expect("no one panics while counting").take();
             self.count.fetch_sub(tallied.len() + apart.len(), Ordering::Relaxed);
-            let counts = tallied.into_iter().map(Tallied::take).chain(apart.into_values());
+            let most = tallied.len();
+            let mut filling = into.fill();
+            filling.expect(most);
+            let counts = tallied.drain(..).map(Tallied::take).chain(apart.into_values());
             for (index, (group, entry)) in counts.enumerate() {
                 if index % TAKEN_AT_ONCE == TAKEN_AT_ONCE - 1 {
                     tokio::task::yield_now().await;
                 }
-                if into.len() < MAX_COUNTS {
-                    into.add(group, entry);
+                if filling.len() < MAX_COUNTS {
+                    filling.add(group, entry);
                 } else {
                     self.metrics.unmetered.inc_by(entry.calls);
                 }
+            }
+            drop(filling);
+            // Room that was hardly used is given back.
+            if tallied.capacity() <= 4 * most.max(1_000) {
+                stripe.lock().expect("no one panics while counting").spare = tallied;
             }
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use keyward_core::record::KeyRecord;
+use keyward_core::time::Timestamp;
 use keyward_core::verify::CannotJudge;
 use zeroize::Zeroizing;
 
@@ -30,21 +31,22 @@ impl Familiar {
 }
 
 impl Verifier {
-    /// `identify`, for a connection whose last caller is familiar.
+    /// `identify` as of `now`, for a connection whose last caller is familiar.
     pub async fn identify_again(
         &self,
         presented: &str,
         ip: Option<IpAddr>,
+        now: Timestamp,
         familiar: &mut Familiar,
     ) -> Result<Option<Arc<KeyRecord>>, CannotJudge> {
-        let (now, posted) = (self.ground.now(), self.ground.board.posted());
+        let posted = self.ground.board.posted();
         if self.ground.board.is_fresh(now)
             && let Some(record) = familiar.recall(presented, posted)
         {
             return Ok(self.admits(record, ip, now).then(|| record.clone()));
         }
         familiar.0 = None;
-        let found = self.identify(presented, ip).await?;
+        let found = self.identify_at(presented, ip, now).await?;
         if let Some(record) = &found {
             let presented = Zeroizing::new(presented.to_owned());
             familiar.0 = Some(Known { presented, record: record.clone(), posted });

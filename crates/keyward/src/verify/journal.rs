@@ -24,10 +24,13 @@ use crate::error::Result;
 
 /// Most log lines of refusals a flush; what is beyond is told as a number.
 const MAX_REFUSALS: usize = 500;
-/// Uses written in one statement, and in one flush. Of more, the next flush goes on: neighbours in the table are written
-/// together, and neither the processor nor the database is taken from others for long.
-const BATCH: usize = 200;
-const MAX_WRITTEN: usize = 4_000;
+/// Uses written in one statement: neighbours in the table are written together, and a processor is taken from verifications for
+/// less than half a millisecond. More where somebody waits.
+const BATCH: usize = 40;
+const HASTY_BATCH: usize = 1_000;
+/// Fewest uses written in one flush where more wait, and in how many flushes all that wait are written at the latest.
+const FEWEST_WRITTEN: usize = 400;
+const FLUSHES: usize = 240;
 /// Noted uses that a flush sorts in before it lets others run: some tens of microseconds.
 const TAKEN_AT_ONCE: usize = 200;
 /// After each statement, a flush on the timer rests for so many times the time that it took.
@@ -218,16 +221,21 @@ impl Verifier {
         written
     }
 
-    /// Writes the next of those that wait; what was written waits no more.
+    /// Writes the next of those that wait, or all of them in haste; what was written waits no more.
     async fn write_some(
         &self,
         waiting: &mut BTreeMap<Id<id::KeySecret>, Use>,
         place: &mut Option<Id<id::KeySecret>>,
         haste: Haste,
     ) -> Result<()> {
-        for _ in 0..MAX_WRITTEN / BATCH {
+        let (batch_size, most) = match haste {
+            Haste::Yes => (HASTY_BATCH, waiting.len()),
+            Haste::No => (BATCH, (waiting.len() / FLUSHES).max(FEWEST_WRITTEN)),
+        };
+        // Once more than that: the beginning comes behind the end.
+        for _ in 0..=most.div_ceil(batch_size) {
             let from = place.map_or(Bound::Unbounded, Bound::Excluded);
-            let batch: Vec<_> = waiting.range((from, Bound::Unbounded)).take(BATCH).collect();
+            let batch: Vec<_> = waiting.range((from, Bound::Unbounded)).take(batch_size).collect();
             let Some(last) = batch.last().map(|(secret, _)| **secret) else {
                 // From the beginning again, where something is left.
                 if place.take().is_none() {

@@ -82,22 +82,16 @@ impl Verifier {
         if fresh && self.absent.get(&absent_slot) == Some(generation) {
             return Ok(None);
         }
-        // One flight per digest; whoever waits is handed the same record. Absent keys have no flight to share.
-        let guard = if fresh {
-            match self.known.get_value_or_guard_async(&place_of(digest.slot())).await {
-                Ok(record)
-                    if record.digest == digest
-                        && !record.tenant.is_superseded()
-                        && reach.includes(record.tenant.id) =>
-                {
-                    return Ok(Some(record));
-                }
-                Ok(_) => None,
-                Err(guard) => Some(guard),
-            }
-        } else {
-            None
-        };
+        let place = place_of(digest.slot());
+        // One flight per digest; whoever waited finds the record.
+        let flight = &self.flights[place as usize % self.flights.len()];
+        let _landed = if fresh { Some(flight.lock().await) } else { None };
+        if let Some(record) = self.known.get(place).filter(|record| fresh && record.digest == digest)
+            && !record.tenant.is_superseded()
+            && reach.includes(record.tenant.id)
+        {
+            return Ok(Some(record));
+        }
         self.metrics.cache_misses.inc();
         let posted = self.ground.board.posted();
         let Some(row) = self.read(presented, &digest).await? else {
@@ -115,10 +109,7 @@ impl Verifier {
         let tenant = tenants.share(&row, &self.limits.counters, remember);
         let record = Arc::new(row.into_record(digest, tenant, grant, &self.limits.counters)?);
         if remember {
-            match guard {
-                Some(guard) => drop(guard.insert(record.clone())),
-                None => self.known.insert(place_of(digest.slot()), record.clone()),
-            }
+            self.known.insert(place, record.clone());
         }
         drop(tenants);
         if reach.includes(record.tenant.id) {
@@ -141,7 +132,7 @@ impl Verifier {
         if self.settings.when_unreachable != WhenUnreachable::Stale || !self.ground.board.is_fresh(earlier) {
             return None;
         }
-        let record = self.known.get(&place_of(digest.slot())).filter(|record| record.digest == *digest)?;
+        let record = self.known.get(place_of(digest.slot())).filter(|record| record.digest == *digest)?;
         Some(if reach.includes(record.tenant.id) { Ok(record) } else { Err(Outcome::NotFound) })
     }
 

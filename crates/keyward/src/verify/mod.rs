@@ -6,6 +6,7 @@ mod familiar;
 mod journal;
 mod load;
 mod password;
+mod records;
 mod sql;
 
 use std::hash::{BuildHasherDefault, Hasher};
@@ -34,6 +35,7 @@ pub use familiar::Familiar;
 pub(crate) use journal::Haste;
 use journal::Journal;
 use load::Tenants;
+use records::Records;
 
 /// Digests are uniform already: eight bytes of one are hash enough.
 #[derive(Default)]
@@ -48,10 +50,6 @@ impl Hasher for SlotHasher {
         unreachable!("only slots are hashed");
     }
 
-    fn write_u64(&mut self, place: u64) {
-        self.0 = place;
-    }
-
     fn write_u128(&mut self, slot: u128) {
         self.0 = slot as u64;
     }
@@ -62,7 +60,10 @@ fn place_of(slot: u128) -> u64 {
     slot as u64
 }
 
-type SlotCache<K, V> = Cache<K, V, quick_cache::UnitWeighter, BuildHasherDefault<SlotHasher>>;
+type SlotCache<V> = Cache<u128, V, quick_cache::UnitWeighter, BuildHasherDefault<SlotHasher>>;
+
+/// Keys that are read from the database at the same time.
+const FLIGHTS: usize = 256;
 
 /// What came of a call, unless it cannot be judged now.
 type Judged<T> = Result<T, CannotJudge>;
@@ -75,9 +76,11 @@ pub struct Verifier {
     settings: VerifySettings,
     import_hmac_keys: Vec<Vec<u8>>,
     /// By half of a slot, to be small; a record of another digest in its place counts as none.
-    known: SlotCache<u64, Arc<KeyRecord>>,
+    known: Records,
+    /// One read of a key at a time: whoever waits finds what the one before has remembered.
+    flights: Box<[tokio::sync::Mutex<()>]>,
     /// Slots that were looked for and not found, with the generation in which that was so.
-    absent: SlotCache<u128, u64>,
+    absent: SlotCache<u64>,
     absent_generation: AtomicU64,
     /// How far the announcements have been taken in.
     applied: AtomicU64,
@@ -112,22 +115,14 @@ impl Verifier {
         counting: Counting,
     ) -> crate::Result<Self> {
         let Counting { metrics, limits, meter, classes } = counting;
-        let cache = |entries: usize| {
-            Cache::with(
-                entries.min(100_000),
-                entries as u64,
-                quick_cache::UnitWeighter,
-                BuildHasherDefault::default(),
-                Default::default(),
-            )
-        };
         let absent =
             Cache::with(4_096, 65_536, quick_cache::UnitWeighter, BuildHasherDefault::default(), Default::default());
         let verifier = Self {
             peppers,
             metrics,
             import_hmac_keys: load::read_hmac_keys(&keys.import_hmac_keys)?,
-            known: cache(settings.cache_entries),
+            known: Records::new(settings.cache_entries),
+            flights: std::iter::repeat_with(tokio::sync::Mutex::default).take(FLIGHTS).collect(),
             absent,
             absent_generation: AtomicU64::new(0),
             applied: AtomicU64::new(0),
@@ -199,7 +194,8 @@ impl Verifier {
         if !self.ground.board.is_fresh(now) {
             return None;
         }
-        let record = self.known.get(&place_of(digest.slot()))?;
+        let record = self.known.get(place_of(digest.slot()))?;
+        record.send_for_texts();
         (record.digest == *digest && !record.tenant.is_superseded()).then_some(record)
     }
 
@@ -209,7 +205,7 @@ impl Verifier {
         let (posted, subjects) = self.ground.board.take();
         for subject in subjects {
             match subject {
-                Subject::Secret(slot) => drop(self.known.remove(&place_of(slot))),
+                Subject::Secret(slot) => self.known.remove(place_of(slot)),
                 Subject::Organization(id) => tenants.supersede(id),
                 Subject::Issued => drop(self.absent_generation.fetch_add(1, Ordering::AcqRel)),
                 Subject::Person(_) => {}
@@ -325,7 +321,10 @@ impl Verifier {
 
     /// Who presents this service key, if it is in force from that address. Counts nothing but its last use.
     pub async fn identify(&self, presented: &str, ip: Option<IpAddr>) -> Result<Option<Arc<KeyRecord>>, CannotJudge> {
-        let now = self.ground.now();
+        self.identify_at(presented, ip, self.ground.now()).await
+    }
+
+    async fn identify_at(&self, presented: &str, ip: Option<IpAddr>, now: Timestamp) -> Judged<Option<Arc<KeyRecord>>> {
         let Ok(record) = self.find(presented, Reach::Instance, now).await? else { return Ok(None) };
         Ok(self.admits(&record, ip, now).then_some(record))
     }
@@ -350,8 +349,16 @@ impl Verifier {
         })
     }
 
-    /// Verifies as of `now`.
-    pub(crate) async fn verify_at(&self, presented: &str, request: &Request<'_>, now: Timestamp) -> Judged<Verdict> {
+    /// `Verify::verify` as of `now`.
+    ///
+    /// # Errors
+    /// When no verdict could be reached.
+    pub async fn verify_at(
+        &self,
+        presented: &str,
+        request: &Request<'_>,
+        now: Timestamp,
+    ) -> Result<Verdict, CannotJudge> {
         let verdict = match self.find(presented, request.reach, now).await? {
             Ok(record) => match self.conclude(&record, request, now)? {
                 Some(verdict) => verdict,
