@@ -11,7 +11,7 @@ use keyward_core::time::Timestamp;
 use crate::app::App;
 use crate::fixed_headers::ALL;
 use crate::gateway::forward_auth;
-use crate::hot::fields::text;
+use crate::hot::fields::is_text;
 use crate::hot::{REQUEST_ID, Reply, verify};
 use crate::serve::{Body, Peer, seal};
 
@@ -49,7 +49,7 @@ pub async fn answer(
             out.extend_from_slice(b"HTTP/1.1 204 No Content\r\n");
             // What cannot stand in a field is left out there as well.
             forward_auth::tell(verdict, at, |name, value| {
-                field(out, &name, text(value).unwrap_or_default().as_bytes());
+                field(out, &name, if is_text(value) { value } else { b"" });
             });
             out.extend_from_slice(&ON_ALL);
             field(out, &REQUEST_ID, request_id.as_bytes());

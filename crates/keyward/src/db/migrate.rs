@@ -52,6 +52,7 @@ const STEPS: &[Step] = &[
     shared!("0017_vouched"),
     shared!("0018_usage_batches"),
     pair!("0019_detail_terms"),
+    shared!("0020_meter_batches_in_line"),
 ];
 
 /// The types of the shared text and what each database calls them.

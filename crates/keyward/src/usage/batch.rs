@@ -48,11 +48,6 @@ impl Batch {
         self.len == 0
     }
 
-    pub fn add(&mut self, group: Group, entry: Entry) {
-        self.groups.entry(group).or_default().push(entry);
-        self.len += 1;
-    }
-
     /// Adds many, of which those that follow each other mostly have a group in common.
     pub fn fill(&mut self) -> Filling<'_> {
         Filling { batch: self, group: None, entries: Vec::new() }
@@ -96,7 +91,9 @@ impl Batch {
             .flat_map(|(group, entries)| entries.into_iter().map(move |entry| (group.clone(), entry)));
         std::iter::from_fn(move || {
             let mut part = Self::default();
-            entries.by_ref().take(most).for_each(|(group, entry)| part.add(group, entry));
+            let mut filling = part.fill();
+            entries.by_ref().take(most).for_each(|(group, entry)| filling.add(group, entry));
+            drop(filling);
             (!part.is_empty()).then_some(part)
         })
     }
@@ -132,10 +129,13 @@ impl Batch {
                 outcome: Outcome::from_code(text(&mut rest)?)?,
                 route: text(&mut rest)?.into(),
             };
-            for _ in 0..u32::from_le_bytes(take(&mut rest)?) {
+            let count = u32::from_le_bytes(take(&mut rest)?) as usize;
+            let mut entries = Vec::with_capacity(count.min(rest.len() / ENTRY_BYTES));
+            for _ in 0..count {
                 let (key, secret) = (Uuid::from_bytes(take(&mut rest)?), Uuid::from_bytes(take(&mut rest)?));
-                batch.add(group.clone(), Entry { key, secret, calls: u64::from_le_bytes(take(&mut rest)?) });
+                entries.push(Entry { key, secret, calls: u64::from_le_bytes(take(&mut rest)?) });
             }
+            batch.add_all(group, entries);
         }
         Some(batch)
     }
@@ -200,15 +200,21 @@ mod tests {
         Group { organization: Uuid::from_u128(7), minute, outcome: Outcome::Valid, route: route.into() }
     }
 
+    fn batch(counts: impl IntoIterator<Item = (Group, Entry)>) -> Batch {
+        let mut batch = Batch::default();
+        let mut filling = batch.fill();
+        counts.into_iter().for_each(|(group, entry)| filling.add(group, entry));
+        drop(filling);
+        batch
+    }
+
     fn entry(key: u128, calls: u64) -> Entry {
         Entry { key: Uuid::from_u128(key), secret: Uuid::from_u128(key + 1), calls }
     }
 
     #[test]
     fn what_is_written_reads_back() {
-        let mut batch = Batch::default();
-        batch.add(group(1, ""), entry(1, u64::MAX));
-        batch.add(group(-1, "GET /Größe"), entry(2, 0));
+        let batch = batch([(group(1, ""), entry(1, u64::MAX)), (group(-1, "GET /Größe"), entry(2, 0))]);
         let bytes = batch.to_bytes();
         assert_eq!(Batch::from_bytes(&bytes).as_ref(), Some(&batch));
         assert!((1..bytes.len()).any(|end| Batch::from_bytes(&bytes[..end]).is_none()));
@@ -218,24 +224,22 @@ mod tests {
 
     #[test]
     fn what_fills_a_batch_is_what_was_added_to_it() {
-        let (mut one, mut other) = (Batch::default(), Batch::default());
-        let mut filling = other.fill();
+        let mut added = Batch::default();
+        let mut filling = added.fill();
         filling.expect(4);
         for (number, minute) in [(1, 1), (2, 1), (3, 2), (4, 1)] {
-            one.add(group(minute, ""), entry(number, 1));
             filling.add(group(minute, ""), entry(number, 1));
             assert_eq!(filling.len(), number as usize);
         }
         drop(filling);
-        assert_eq!((one.len(), one), (other.len(), other));
+        assert_eq!(added.len(), 4);
+        assert_eq!(added.groups[&group(1, "")], [entry(1, 1), entry(2, 1), entry(4, 1)]);
+        assert_eq!(added.groups[&group(2, "")], [entry(3, 1)]);
     }
 
     #[test]
     fn parts_hold_each_secret_once_and_all_of_its_calls() {
-        let mut batch = Batch::default();
-        for number in 0..30 {
-            batch.add(group(number as i64 % 2, ""), entry(number % 10, 1));
-        }
+        let mut batch = batch((0..30).map(|number| (group(number as i64 % 2, ""), entry(number % 10, 1))));
         batch.compact();
         assert_eq!(batch.len(), 10);
         let parts: Vec<_> = batch.into_parts(4).collect();

@@ -78,11 +78,11 @@ pub const FORGET_METERS: &str = "DELETE FROM meter WHERE written_at < $1";
 pub const INSERT_BATCH: &str =
     "INSERT INTO meter_batch (id, written_at, entry_count, is_part, counts) VALUES ($1, $2, $3, $4, $5)";
 pub const DELETE_BATCH: &str = "DELETE FROM meter_batch WHERE id = $1";
-/// How much waits to be sorted into parts, since when, and how many parts wait to be added.
+/// How much waits to be sorted into parts, since when, and whether parts wait to be added.
 pub const PENDING: &str =
-    "SELECT CAST(coalesce(sum(CASE WHEN is_part THEN 0 ELSE entry_count END), 0) AS bigint) AS entry_count,
-    min(CASE WHEN is_part THEN NULL ELSE written_at END) AS oldest,
-    CAST(coalesce(sum(CASE WHEN is_part THEN 1 ELSE 0 END), 0) AS bigint) AS part_count FROM meter_batch";
+    "SELECT CAST(coalesce(sum(entry_count), 0) AS bigint) AS entry_count, min(written_at) AS oldest,
+    CAST(CASE WHEN EXISTS (SELECT 1 FROM meter_batch WHERE is_part) THEN 1 ELSE 0 END AS bigint) AS has_parts
+    FROM meter_batch WHERE NOT is_part";
 /// Two nodes that fold at the same time: the second waits, and then finds what the first has left.
 pub const NEXT_BATCH: Pair = Pair {
     sqlite: "SELECT id, counts FROM meter_batch WHERE NOT is_part ORDER BY written_at, id LIMIT 1",

@@ -26,7 +26,7 @@ use crate::error::Result;
 const MAX_REFUSALS: usize = 500;
 /// Uses written in one statement: neighbours in the table are written together, and a processor is taken from verifications for
 /// less than half a millisecond. More where somebody waits.
-const BATCH: usize = 40;
+const BATCH: usize = 25;
 const HASTY_BATCH: usize = 1_000;
 /// Fewest uses written in one flush where more wait, and in how many flushes all that wait are written at the latest.
 const FEWEST_WRITTEN: usize = 400;
