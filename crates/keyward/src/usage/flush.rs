@@ -14,7 +14,7 @@ use crate::db::sql;
 use crate::error::Result;
 
 /// Counts of one row, each some 40 bytes.
-const WRITTEN_AT_ONCE: usize = 5_000;
+const WRITTEN_AT_ONCE: usize = 2_000;
 
 /// Counts that were taken from the meter and are not known to be written.
 #[derive(Default)]
