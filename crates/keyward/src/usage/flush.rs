@@ -1,5 +1,5 @@
 //! Writes down what the meter counted: thousands of counts in a row, so that what has to be durable within a second costs little
-//! however many keys there are, and the processor is taken from verifications for less than a millisecond at a time. A batch whose commit was not answered is looked for in the table `meter` before
+//! however many keys there are, and a core that is shared is not held for long. A batch whose commit was not answered is looked for in the table `meter` before
 //! anything else is written: so no count is lost, and none is written twice. `fold` adds the batches to the sums.
 
 use std::sync::atomic::Ordering;
@@ -14,7 +14,7 @@ use crate::db::sql;
 use crate::error::Result;
 
 /// Counts of one row, each some 40 bytes.
-const WRITTEN_AT_ONCE: usize = 2_000;
+const WRITTEN_AT_ONCE: usize = 10_000;
 
 /// Counts that were taken from the meter and are not known to be written.
 #[derive(Default)]
