@@ -1,6 +1,7 @@
 //! Writes down what the meter counted: thousands of counts in a row, so that what has to be durable within a second costs little
-//! however many keys there are, and a core that is shared is not held for long. A batch whose commit was not answered is looked for in the table `meter` before
-//! anything else is written: so no count is lost, and none is written twice. `fold` adds the batches to the sums.
+//! however many keys there are, and a core that is shared is not held for long. A batch whose commit was not answered is looked
+//! for in the table `meter` before anything else is written: so no count is lost, and none is written twice. `fold` adds the
+//! batches to the sums.
 
 use std::sync::atomic::Ordering;
 
