@@ -86,10 +86,7 @@ impl Verifier {
         // One flight per digest; whoever waited finds the record.
         let flight = &self.flights[place as usize % self.flights.len()];
         let _landed = if fresh { Some(flight.lock().await) } else { None };
-        if let Some(record) = self.known.get(place).filter(|record| fresh && record.digest == digest)
-            && !record.tenant.is_superseded()
-            && reach.includes(record.tenant.id)
-        {
+        if let Some(record) = self.remembered(&digest, now).filter(|record| reach.includes(record.tenant.id)) {
             return Ok(Some(record));
         }
         self.metrics.cache_misses.inc();

@@ -1,6 +1,7 @@
 //! The hot path: judge a presented key from memory, with no IO, no lock held across a step, and no allocation that
 //! can be avoided. What is not in memory is read by `load`; what was judged is written down later by `journal`.
 
+mod absent;
 mod country;
 mod familiar;
 mod journal;
@@ -9,7 +10,6 @@ mod password;
 mod records;
 mod sql;
 
-use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -19,7 +19,6 @@ use keyward_core::record::KeyRecord;
 use keyward_core::time::Timestamp;
 use keyward_core::verdict::{self, Outcome, Reach, Request, Verdict};
 use keyward_core::verify::{CannotJudge, Verify};
-use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 
 use crate::announce::Subject;
@@ -30,6 +29,7 @@ use crate::keys::peppers::Peppers;
 use crate::limits::{Drawn, Limits};
 use crate::metrics::Metrics;
 use crate::usage::meter::Meter;
+use absent::Absent;
 use country::Countries;
 pub use familiar::Familiar;
 pub(crate) use journal::Haste;
@@ -37,30 +37,10 @@ use journal::Journal;
 use load::Tenants;
 use records::Records;
 
-/// Digests are uniform already: eight bytes of one are hash enough.
-#[derive(Default)]
-pub struct SlotHasher(u64);
-
-impl Hasher for SlotHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("only slots are hashed");
-    }
-
-    fn write_u128(&mut self, slot: u128) {
-        self.0 = slot as u64;
-    }
-}
-
 /// Where the record of a slot is kept.
 fn place_of(slot: u128) -> u64 {
     slot as u64
 }
-
-type SlotCache<V> = Cache<u128, V, quick_cache::UnitWeighter, BuildHasherDefault<SlotHasher>>;
 
 /// Keys that are read from the database at the same time.
 const FLIGHTS: usize = 256;
@@ -80,7 +60,7 @@ pub struct Verifier {
     /// One read of a key at a time: whoever waits finds what the one before has remembered.
     flights: Box<[tokio::sync::Mutex<()>]>,
     /// Slots that were looked for and not found, with the generation in which that was so.
-    absent: SlotCache<u64>,
+    absent: Absent,
     absent_generation: AtomicU64,
     /// How far the announcements have been taken in.
     applied: AtomicU64,
@@ -115,15 +95,13 @@ impl Verifier {
         counting: Counting,
     ) -> crate::Result<Self> {
         let Counting { metrics, limits, meter, classes } = counting;
-        let absent =
-            Cache::with(4_096, 65_536, quick_cache::UnitWeighter, BuildHasherDefault::default(), Default::default());
         let verifier = Self {
             peppers,
             metrics,
             import_hmac_keys: load::read_hmac_keys(&keys.import_hmac_keys)?,
             known: Records::new(settings.cache_entries),
             flights: std::iter::repeat_with(tokio::sync::Mutex::default).take(FLIGHTS).collect(),
-            absent,
+            absent: absent::few(),
             absent_generation: AtomicU64::new(0),
             applied: AtomicU64::new(0),
             tenants: Mutex::default(),

@@ -55,8 +55,12 @@ impl Records {
             shard.slots[at].record = Some(record);
             return;
         }
-        if self.count.load(Ordering::Relaxed) >= self.most && shard.drop_one() {
-            self.count.fetch_sub(1, Ordering::Relaxed);
+        if self.count.load(Ordering::Relaxed) >= self.most {
+            if shard.drop_one() {
+                self.count.fetch_sub(1, Ordering::Relaxed);
+            } else if self.most == 0 {
+                return;
+            }
         }
         shard.put(place, record);
         self.count.fetch_add(1, Ordering::Relaxed);
@@ -257,6 +261,13 @@ mod tests {
             assert!(records.get(place).is_some(), "the newest stays");
         }
         assert_eq!(records.len(), 100);
+    }
+
+    #[test]
+    fn told_to_keep_none_it_keeps_none() {
+        let records = Records::new(0);
+        records.insert(1, record(1));
+        assert!(records.get(1).is_none() && records.len() == 0);
     }
 
     #[test]
