@@ -14,7 +14,7 @@ use crate::schedule::Pace;
 /// Last uses and new hashes are written once a second.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
 const MAX_WARM_UPS: u32 = 20;
-/// Four thousand last uses are written a second.
+/// All that wait are written in some 240 flushes; many times that.
 const MAX_FLUSHES: u32 = 2_000;
 const CONNECTIONS: usize = 64;
 

@@ -34,9 +34,10 @@ impl Fields for HeaderMap {
 
 /// A field's value, if it is visible ASCII.
 pub fn text(value: &[u8]) -> Option<&str> {
-    is_text(value).then(|| std::str::from_utf8(value).ok())?
+    if is_text(value) { std::str::from_utf8(value).ok() } else { None }
 }
 
+/// Whether it is visible ASCII, spaces and tabs.
 pub fn is_text(value: &[u8]) -> bool {
     // To the end in any case: so the compiler looks at many bytes at once.
     value.iter().fold(true, |so_far, byte| so_far & matches!(byte, b'\t' | b' '..=b'~'))

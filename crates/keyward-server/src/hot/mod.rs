@@ -38,7 +38,7 @@ pub struct Asked<'a, F> {
     pub query: Option<&'a str>,
     pub fields: &'a F,
     pub request_id: &'a str,
-    /// When it came: the clock is asked once for all that is judged and told of it.
+    /// When its head came. All is judged and told by this time but what is in a body, which may be long in coming.
     pub at: Timestamp,
 }
 

@@ -24,11 +24,13 @@ use crate::error::Result;
 
 /// Most log lines of refusals a flush; what is beyond is told as a number.
 const MAX_REFUSALS: usize = 500;
-/// Uses written in one statement: neighbours in the table are written together, and a processor is taken from verifications for
-/// less than half a millisecond. More where somebody waits.
+/// Fewest uses written in one statement: neighbours in the table are written together, and a processor is taken from verifications
+/// for less than half a millisecond. More where somebody waits.
 const BATCH: usize = 25;
 const HASTY_BATCH: usize = 1_000;
-/// Fewest uses written in one flush where more wait, and in how many flushes all that wait are written at the latest.
+/// Most statements of one flush: with their rests a fifth of a second, since a flush also saves what quotas have counted.
+const STATEMENTS: usize = 20;
+/// Fewest uses written in one flush where more wait, and in how many flushes all that wait are written.
 const FEWEST_WRITTEN: usize = 400;
 const FLUSHES: usize = 240;
 /// Noted uses that a flush sorts in before it lets others run: some tens of microseconds.
@@ -57,6 +59,13 @@ struct Unwritten {
     newest: BTreeMap<Id<id::KeySecret>, Use>,
     /// Where the last flush has stopped.
     place: Option<Id<id::KeySecret>>,
+    /// How many a flush writes until none waits.
+    pace: usize,
+}
+
+/// By the most that waited since none did: a part of what is left would take ever longer.
+fn pace(before: usize, waiting: usize) -> usize {
+    if waiting == 0 { 0 } else { waiting.div_ceil(FLUSHES).max(FEWEST_WRITTEN).max(before) }
 }
 
 /// Whether somebody waits for a flush.
@@ -203,7 +212,7 @@ impl Verifier {
 
     async fn write_uses(&self, haste: Haste) -> Result<()> {
         let mut unwritten = self.journal.unwritten.lock().await;
-        let Unwritten { newest: waiting, place } = &mut *unwritten;
+        let Unwritten { newest: waiting, place, pace: so_far } = &mut *unwritten;
         let noted = std::mem::take(&mut *self.journal.uses.lock().expect("no one panics while noting"));
         for (index, (secret, noted)) in noted.into_iter().enumerate() {
             if index % TAKEN_AT_ONCE == TAKEN_AT_ONCE - 1 {
@@ -216,24 +225,27 @@ impl Verifier {
             }
         }
         self.metrics.waiting_uses.set(waiting.len() as i64);
-        let written = self.write_some(waiting, place, haste).await;
+        *so_far = pace(*so_far, waiting.len());
+        let (most, batch) = match haste {
+            Haste::Yes => (waiting.len(), HASTY_BATCH),
+            Haste::No => (*so_far, so_far.div_ceil(STATEMENTS).max(BATCH)),
+        };
+        // Once more than that: the beginning comes behind the end.
+        let statements = most.div_ceil(batch) + 1;
+        let written = self.write_some(waiting, place, (statements, batch), haste).await;
         self.metrics.waiting_uses.set(waiting.len() as i64);
         written
     }
 
-    /// Writes the next of those that wait, or all of them in haste; what was written waits no more.
+    /// Writes the next of those that wait, in so many statements of so many; what was written waits no more.
     async fn write_some(
         &self,
         waiting: &mut BTreeMap<Id<id::KeySecret>, Use>,
         place: &mut Option<Id<id::KeySecret>>,
+        (statements, batch_size): (usize, usize),
         haste: Haste,
     ) -> Result<()> {
-        let (batch_size, most) = match haste {
-            Haste::Yes => (HASTY_BATCH, waiting.len()),
-            Haste::No => (BATCH, (waiting.len() / FLUSHES).max(FEWEST_WRITTEN)),
-        };
-        // Once more than that: the beginning comes behind the end.
-        for _ in 0..=most.div_ceil(batch_size) {
+        for _ in 0..statements {
             let from = place.map_or(Bound::Unbounded, Bound::Excluded);
             let batch: Vec<_> = waiting.range((from, Bound::Unbounded)).take(batch_size).collect();
             let Some(last) = batch.last().map(|(secret, _)| **secret) else {
@@ -290,5 +302,25 @@ impl Verifier {
         let mut noted = self.journal.rehashes.lock().expect("no one panics while noting");
         noted.retain(|secret, _| !rehashes.contains_key(secret));
         Ok(!noted.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_written_in_so_many_flushes_and_the_pace_ends_with_it() {
+        for most in [1_000_000, 200_000, FLUSHES * FEWEST_WRITTEN] {
+            let (mut waiting, mut so_far, mut flushes) = (most, 0, 0);
+            while waiting > 0 {
+                so_far = pace(so_far, waiting);
+                waiting = waiting.saturating_sub(so_far);
+                flushes += 1;
+            }
+            assert!(flushes <= FLUSHES, "{most} in {flushes}");
+            assert_eq!(pace(so_far, 0), 0);
+        }
+        assert_eq!(pace(0, 1), FEWEST_WRITTEN);
     }
 }
