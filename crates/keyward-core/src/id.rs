@@ -41,6 +41,7 @@ kinds! {
 /// Crockford's base32 in lower case, as TypeID prescribes.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const SUFFIX_LEN: usize = 26;
+const HALF_LEN: usize = SUFFIX_LEN / 2;
 
 /// The text of an identifier without an allocation.
 #[derive(Clone, Copy)]
@@ -107,11 +108,17 @@ impl<K: Kind> Id<K> {
         bytes[..prefix.len()].copy_from_slice(prefix);
         bytes[prefix.len()] = b'_';
         let start = prefix.len() + 1;
-        let mut value = self.0.as_u128();
-        for slot in bytes[start..start + SUFFIX_LEN].iter_mut().rev() {
-            *slot = ALPHABET[(value & 31) as usize];
-            value >>= 5;
+        let value = self.0.as_u128();
+        // Thirteen letters are 65 bits: the upper ones are the number's upper 63, the lower ones its lower 64 and the bit above them.
+        // No letter waits for another.
+        let (upper, lower) = ((value >> 65) as u64, value as u64);
+        let letter = |bits: u64| ALPHABET[bits as usize & 31];
+        for place in 0..HALF_LEN {
+            let shift = 60 - 5 * place;
+            bytes[start + place] = letter(upper >> shift);
+            bytes[start + HALF_LEN + place] = letter(lower >> shift);
         }
+        bytes[start + HALF_LEN] = letter((value >> 60) as u64);
         IdText { bytes, len: (start + SUFFIX_LEN) as u8 }
     }
 }
@@ -186,7 +193,17 @@ impl<'de, K: Kind> Deserialize<'de> for Id<K> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(number: u128) {
+            let id = Id::<Key>::from_uuid(Uuid::from_u128(number));
+            prop_assert_eq!(id.to_string().parse::<Id<Key>>().unwrap(), id);
+        }
+    }
 
     #[test]
     fn text_follows_the_typeid_specification() {

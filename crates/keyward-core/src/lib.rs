@@ -14,6 +14,7 @@ pub mod limit;
 pub mod month;
 pub mod network;
 pub mod note;
+pub mod prefetch;
 pub mod problem;
 pub mod quota;
 pub mod record;

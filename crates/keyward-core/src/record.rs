@@ -16,6 +16,7 @@ use crate::id::{self, Id};
 use crate::key::KeyDigest;
 use crate::limit::{Bound, Withheld};
 use crate::network::AddressRules;
+use crate::prefetch::prefetch;
 use crate::tally::Tally;
 use crate::time::Timestamp;
 
@@ -248,9 +249,9 @@ impl KeyRecord {
         own.into_iter().chain(&self.tenant.quota)
     }
 
-    /// Has the texts, which lie elsewhere, read while the rules are judged.
-    pub fn send_for_texts(&self) {
-        std::hint::black_box(self.texts.all.as_bytes().first().copied());
+    /// Has the texts, which lie elsewhere, come near while the rules are judged.
+    pub fn prefetch_texts(&self) {
+        prefetch(&*self.texts.all);
     }
 
     pub fn name(&self) -> &str {

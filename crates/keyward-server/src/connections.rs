@@ -76,7 +76,21 @@ impl Connections {
     }
 }
 
+/// Tells whether the node stops, to whoever does not wait for it.
+pub struct Stopping(watch::Receiver<bool>);
+
+impl Stopping {
+    pub fn is_on(&self) -> bool {
+        // Nothing else is ever said but this.
+        self.0.has_changed().unwrap_or(true)
+    }
+}
+
 impl Open<'_> {
+    pub fn stopping(&self) -> Stopping {
+        Stopping(self.stopped.clone())
+    }
+
     /// Returns when the node stops.
     pub async fn stopped(&mut self) {
         if self.stopped.wait_for(|stop| *stop).await.is_err() {
@@ -100,11 +114,11 @@ pub struct Activity {
 
 impl Activity {
     pub fn begin(&self) {
-        self.begun.fetch_add(1, Ordering::Relaxed);
+        one_more(&self.begun);
     }
 
     pub fn end(&self) {
-        self.ended.fetch_add(1, Ordering::Relaxed);
+        one_more(&self.ended);
     }
 
     /// Requests so far, when none is running.
@@ -112,6 +126,11 @@ impl Activity {
         let ended = self.ended.load(Ordering::Relaxed);
         (self.begun.load(Ordering::Relaxed) == ended).then_some(ended)
     }
+}
+
+/// Only the connection itself counts, so nothing is lost between the two.
+fn one_more(count: &AtomicU64) {
+    count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
 }
 
 /// How long a connection is borne with that brings nothing.

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod app;
 pub mod cli;
+mod company;
 pub mod connections;
 pub mod console;
 pub mod fixed_headers;

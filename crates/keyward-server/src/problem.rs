@@ -108,8 +108,8 @@ impl Problem {
             (header::CACHE_CONTROL, Some(HeaderValue::from_static("no-store"))),
             (header::WWW_AUTHENTICATE, challenge),
             (header::RETRY_AFTER, retry_after),
-            (limits::POLICY, policy),
-            (limits::STATE, state),
+            (limits::POLICY.name.clone(), policy),
+            (limits::STATE.name.clone(), state),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))

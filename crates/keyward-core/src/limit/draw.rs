@@ -180,14 +180,7 @@ pub fn draw(
     now: Timestamp,
     counting: Counting,
 ) -> Result<Decision, Wanting> {
-    // Whoever needs two locks takes them in the order of the counters' numbers: the same for every call.
-    let mut order: SmallVec<[usize; 4]> = (0..drawn.len()).collect();
-    order.sort_unstable_by_key(|index| drawn[*index].bound.counter.id);
-    let mut counts: SmallVec<[Option<MutexGuard<'_, Count>>; 4]> = drawn.iter().map(|_| None).collect();
-    for index in order {
-        counts[index] = Some(drawn[index].bound.counter.lock());
-    }
-    let mut counts: SmallVec<[MutexGuard<'_, Count>; 4]> = counts.into_iter().flatten().collect();
+    let mut counts = lock(drawn);
     let mut quotas: SmallVec<[(&Withheld, MutexGuard<'_, QuotaUse>); 2]> =
         record.quotas().map(|quota| (quota, quota.counter.lock())).collect();
 
@@ -232,6 +225,21 @@ pub fn draw(
         state.remaining = state.remaining.saturating_sub(asked.cost);
     }
     Ok(decision)
+}
+
+/// The counts of what is drawn on, in its order. Whoever needs two locks takes them in the order of the counters' numbers: the same
+/// for every call.
+fn lock<'a>(drawn: &[Drawn<'a>]) -> SmallVec<[MutexGuard<'a, Count>; 4]> {
+    if drawn.len() < 2 {
+        return drawn.iter().map(|draw| draw.bound.counter.lock()).collect();
+    }
+    let mut order: SmallVec<[usize; 4]> = (0..drawn.len()).collect();
+    order.sort_unstable_by_key(|index| drawn[*index].bound.counter.id);
+    let mut counts: SmallVec<[Option<MutexGuard<'_, Count>>; 4]> = drawn.iter().map(|_| None).collect();
+    for index in order {
+        counts[index] = Some(drawn[index].bound.counter.lock());
+    }
+    counts.into_iter().flatten().collect()
 }
 
 impl Counting {

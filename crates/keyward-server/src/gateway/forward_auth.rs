@@ -12,17 +12,20 @@ use keyward_core::verdict::{self, Outcome, Reach, Verdict};
 
 use crate::api::caller::note_refusal_beneath;
 use crate::app::App;
-use crate::hot::fields::Fields;
+use crate::company::others_first;
+use crate::hot::fields::{Fields, Name, PutField, name};
 use crate::hot::limits;
+use crate::hot::text::put;
 use crate::hot::{Asked, FORWARD_AUTH_PATH, Reply, X_API_KEY, bearer, cannot_judge, reach_of_caller, refuse, whole};
 use crate::problem::{Problem, Told};
 use crate::serve::Body;
 
 const SERVICE_KEY: HeaderName = HeaderName::from_static("x-keyward-service-key");
-const KEY_ID: HeaderName = HeaderName::from_static("x-keyward-key-id");
-const ORGANIZATION_ID: HeaderName = HeaderName::from_static("x-keyward-organization-id");
-const SCOPES: HeaderName = HeaderName::from_static("x-keyward-scopes");
-const ENVIRONMENT: HeaderName = HeaderName::from_static("x-keyward-environment");
+static KEY_ID: Name = name!("x-keyward-key-id");
+static ORGANIZATION_ID: Name = name!("x-keyward-organization-id");
+static SCOPES: Name = name!("x-keyward-scopes");
+static ENVIRONMENT: Name = name!("x-keyward-environment");
+static CACHE_CONTROL: Name = name!("cache-control");
 /// What proxies call the target and the method of the request that they ask about.
 static TARGETS: [HeaderName; 3] = [
     HeaderName::from_static("x-forwarded-uri"),
@@ -51,8 +54,14 @@ pub async fn answer<F: Fields>(app: &App, asked: &Asked<'_, F>, familiar: &mut F
 }
 
 async fn judge<F: Fields>(app: &App, asked: &Asked<'_, F>, familiar: &mut Familiar) -> Result<Verdict, Problem> {
-    let (fields, peer) = (asked.fields, asked.peer.address.ip());
+    let (fields, peer, verifier) = (asked.fields, asked.peer.address.ip(), &app.keyward.verifier);
+    let target = first(fields, &TARGETS);
+    let presented = presented(app, fields, target);
+    let sought = presented.as_deref().map(|presented| verifier.seek(presented));
+    // Until it has come, the calls on other connections are looked at.
+    others_first().await;
     let address = app.client_address(peer, fields);
+    sought.iter().for_each(|sought| verifier.approach(sought));
     let reach = if asked.peer.trusted && fields.first(&SERVICE_KEY).is_none() {
         Reach::Instance
     } else {
@@ -62,22 +71,18 @@ async fn judge<F: Fields>(app: &App, asked: &Asked<'_, F>, familiar: &mut Famili
     if let Some(query) = asked.query {
         wanted.read(query)?;
     }
-    let target = first(fields, &TARGETS);
-    let method = first(fields, &METHODS);
-    let Some(presented) = presented(app, fields, target) else {
-        return Ok(Verdict::unknown(Outcome::NotFound, false));
-    };
+    let Some(sought) = sought else { return Ok(Verdict::unknown(Outcome::NotFound, false)) };
     let scopes: Vec<&str> = wanted.scopes.iter().map(AsRef::as_ref).collect();
     let request = verdict::Request {
         reach,
         scopes: &scopes,
         cost: wanted.cost,
         ip: Some(address),
-        method,
+        method: first(fields, &METHODS),
         path: target.map(path_of),
         ..verdict::Request::default()
     };
-    app.keyward.verifier.verify_at(&presented, &request, asked.at).await.map_err(cannot_judge)
+    verifier.verify_sought(&sought, &request, asked.at).await.map_err(cannot_judge)
 }
 
 /// What the proxy asks for in the query of its own call.
@@ -153,16 +158,16 @@ pub fn decode(value: &str) -> Option<Cow<'_, str>> {
     String::from_utf8(bytes).ok().map(Cow::Owned)
 }
 
-/// What the proxy is told of a key that it may let through: hands each field to `put`.
-pub fn tell(verdict: &Verdict, at: Timestamp, mut put: impl FnMut(HeaderName, &[u8])) {
+/// What the proxy is told of a key that it may let through.
+pub fn tell(verdict: &Verdict, at: Timestamp, answer: &mut impl PutField) {
     // A 204 may else be kept by whatever stands between.
-    put(header::CACHE_CONTROL, b"no-store");
+    answer.put_field(&CACHE_CONTROL, |out| put!(out, "no-store"));
     let Some(record) = &verdict.record else { return };
-    put(KEY_ID, record.key_id.text().as_bytes());
-    put(ORGANIZATION_ID, record.tenant.id.text().as_bytes());
-    put(SCOPES, record.scopes().as_bytes());
-    put(ENVIRONMENT, record.environment().as_bytes());
-    limits::tell_fields(verdict, at, put);
+    answer.put_field(&KEY_ID, |out| put!(out, record.key_id));
+    answer.put_field(&ORGANIZATION_ID, |out| put!(out, record.tenant.id));
+    answer.put_field(&SCOPES, |out| put!(out, record.scopes()));
+    answer.put_field(&ENVIRONMENT, |out| put!(out, record.environment()));
+    limits::put_fields(verdict, at, answer);
 }
 
 /// 401, 403 or 429 with a problem whose `code` is the verdict's.

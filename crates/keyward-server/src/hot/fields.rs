@@ -1,6 +1,7 @@
-//! The header fields of a request as the hot routes read them, whether hyper has parsed them or the lane.
+//! The header fields of a request as the hot routes read them, and those of an answer as they write them, whether hyper carries them
+//! or the lane.
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub trait Fields: Sync {
     /// The first field of that name.
@@ -29,6 +30,47 @@ impl Fields for HeaderMap {
 
     fn to_map(&self) -> HeaderMap {
         self.clone()
+    }
+}
+
+/// The name of a field that is put on answers, and how its line begins.
+pub struct Name {
+    pub name: HeaderName,
+    pub line: &'static str,
+}
+
+/// A `Name` from its text in small letters.
+macro_rules! name {
+    ($text:literal) => {
+        $crate::hot::fields::Name { name: http::HeaderName::from_static($text), line: concat!($text, ": ") }
+    };
+}
+pub(crate) use name;
+
+/// The head of an answer.
+pub trait PutField {
+    /// Puts a field whose value `write` appends. A value that cannot stand in a field is left out.
+    fn put_field(&mut self, name: &Name, write: impl FnOnce(&mut Vec<u8>));
+}
+
+impl PutField for HeaderMap {
+    fn put_field(&mut self, name: &Name, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut value = Vec::new();
+        write(&mut value);
+        self.insert(&name.name, HeaderValue::from_bytes(&value).unwrap_or(HeaderValue::from_static("")));
+    }
+}
+
+/// As the lane writes it, line by line.
+impl PutField for Vec<u8> {
+    fn put_field(&mut self, name: &Name, write: impl FnOnce(&mut Self)) {
+        self.extend_from_slice(name.line.as_bytes());
+        let start = self.len();
+        write(self);
+        if !is_text(&self[start..]) {
+            self.truncate(start);
+        }
+        self.extend_from_slice(b"\r\n");
     }
 }
 

@@ -1,16 +1,17 @@
 //! How limits stand, as the answer's JSON and as the fields `RateLimit-Policy` and `RateLimit`
 //! (draft-ietf-httpapi-ratelimit-headers-11).
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 use keyward::limits::callers::Room;
 use keyward_core::limit::{LimitState, QuotaState};
 use keyward_core::time::Timestamp;
 use keyward_core::verdict::{Outcome, Verdict};
 
+use super::fields::{Name, PutField, name as field_name};
 use super::text::put;
 
-pub const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-pub const STATE: HeaderName = HeaderName::from_static("ratelimit");
+pub static POLICY: Name = field_name!("ratelimit-policy");
+pub static STATE: Name = field_name!("ratelimit");
 /// The draft's problem type of a request beyond a limit.
 pub const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 /// The name of the quota among the policies.
@@ -44,35 +45,23 @@ pub fn write(verdict: &Verdict, now: Timestamp, out: &mut Vec<u8>) {
     put!(out, "}");
 }
 
-/// Puts the two fields on an answer.
-pub fn put_fields(verdict: &Verdict, now: Timestamp, headers: &mut HeaderMap) {
-    tell_fields(verdict, now, |name, text| {
-        headers.insert(name, HeaderValue::from_bytes(text).expect("names and numbers are visible ASCII"));
-    });
-}
-
-/// Hands the two fields to `put`, if there are any.
-pub fn tell_fields(verdict: &Verdict, now: Timestamp, mut put: impl FnMut(HeaderName, &[u8])) {
-    if !has_policies(verdict) {
-        return;
+/// Puts the two fields on an answer, if there are any.
+pub fn put_fields(verdict: &Verdict, now: Timestamp, answer: &mut impl PutField) {
+    if has_policies(verdict) {
+        answer.put_field(&POLICY, |out| policies(verdict, "\"", out));
+        answer.put_field(&STATE, |out| states(verdict, now, "\"", out));
     }
-    let mut text = Vec::with_capacity(96);
-    policies(verdict, "\"", &mut text);
-    put(POLICY, &text);
-    text.clear();
-    states(verdict, now, "\"", &mut text);
-    put(STATE, &text);
 }
 
 /// Puts the two fields of a limit of the management API on an answer that has none yet.
 pub fn tell_room(room: &Room, headers: &mut HeaderMap) {
-    if headers.contains_key(&STATE) {
+    if headers.contains_key(&STATE.name) {
         return;
     }
     let Room { policy, limit, window_seconds, remaining, reset_seconds } = room;
     let field = |text: String| HeaderValue::from_str(&text).expect("policies have plain names");
-    headers.insert(POLICY, field(format!("{policy:?};q={limit};w={window_seconds}")));
-    headers.insert(STATE, field(format!("{policy:?};r={remaining};t={reset_seconds}")));
+    headers.insert(&POLICY.name, field(format!("{policy:?};q={limit};w={window_seconds}")));
+    headers.insert(&STATE.name, field(format!("{policy:?};r={remaining};t={reset_seconds}")));
 }
 
 /// The names of the policies that refused.

@@ -67,7 +67,13 @@ pub struct Lines<'h, 'b>(&'h [Header<'b>]);
 
 impl Fields for Lines<'_, '_> {
     fn first(&self, name: &HeaderName) -> Option<&[u8]> {
-        self.0.iter().find(|line| line.name.eq_ignore_ascii_case(name.as_str())).map(|line| line.value)
+        let name = name.as_str();
+        self.0.iter().find(|line| line.name.eq_ignore_ascii_case(name)).map(|line| line.value)
+    }
+
+    fn text(&self, name: &HeaderName) -> Option<&str> {
+        // All of them are: others the lane does not take.
+        std::str::from_utf8(self.first(name)?).ok()
     }
 
     fn every<'a>(&'a self, name: &HeaderName) -> Vec<&'a [u8]> {
@@ -94,7 +100,10 @@ pub fn read<'h, 'b>(held: &'b [u8], slots: &'h mut Slots<'b>) -> Step<'h, 'b> {
         Err(_) => return Step::Other,
     };
     let target = request.path.unwrap_or_default();
-    let (found, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let (found, query) = match target.bytes().position(|byte| byte == b'?') {
+        Some(end) => (&target[..end], Some(&target[end + 1..])),
+        None => (target, None),
+    };
     let is_plain = found == *path
         && request.method == Some(method.as_str())
         && request.version == Some(1)

@@ -4,25 +4,24 @@
 
 mod begun;
 mod head;
+mod interrupts;
 mod write;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use keyward::Familiar;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::app::App;
-use crate::connections::{Activity, Open, Patience};
+use crate::company::others_first;
+use crate::connections::{Activity, Open, Patience, Stopping};
 use crate::gateway::forward_auth;
 use crate::hot::{self, Asked, Reply};
 use crate::serve::{Peer, new_request_id};
 pub use begun::Begun;
 use head::{Head, Route, Step};
+use interrupts::Interrupts;
 
 /// Bytes of requests that are held at most; a request beyond that is hyper's.
 const MAX_HELD: usize = 8_192;
@@ -39,60 +38,36 @@ pub async fn attend(
     open: &mut Open<'_>,
     patience: &mut Patience,
 ) -> Option<Begun<TcpStream>> {
-    let activity = patience.activity();
-    let (resting, stopping) = (AtomicBool::new(true), AtomicBool::new(false));
-    let lane = Lane { app, peer, activity: &activity, resting: &resting, stopping: &stopping };
-    let mut lane = std::pin::pin!(lane.run(stream));
-    // Asked only when it has something to say: a request of the lane wakes nothing else.
-    let mut interrupts = FuturesUnordered::<BoxFuture<'_, Interrupt>>::new();
-    interrupts.push(open.stopped().map(|()| Interrupt::Stop).boxed());
-    interrupts.push(patience.lost().map(|()| Interrupt::Lost).boxed());
-    loop {
-        tokio::select! {
-            biased;
-            ended = &mut lane => {
-                return ended.unwrap_or_else(|error| {
-                    tracing::debug!(%error, "a connection ended badly");
-                    None
-                });
-            }
-            Some(interrupt) = interrupts.next() => match interrupt {
-                Interrupt::Stop if !resting.load(Ordering::Relaxed) => stopping.store(true, Ordering::Relaxed),
-                Interrupt::Stop | Interrupt::Lost => return None,
-            }
-        }
-    }
-}
-
-/// What ends a connection from outside.
-enum Interrupt {
-    /// The node stops.
-    Stop,
-    /// The connection brought nothing for too long.
-    Lost,
+    let (activity, stopping) = (patience.activity(), open.stopping());
+    let interrupts = Interrupts::new(open, patience);
+    let lane = Lane { app, peer, activity: &activity, stopping };
+    lane.run(stream, interrupts).await.unwrap_or_else(|error| {
+        tracing::debug!(%error, "a connection ended badly");
+        None
+    })
 }
 
 struct Lane<'a> {
     app: &'a App,
     peer: Peer,
     activity: &'a Activity,
-    /// Nothing is being answered.
-    resting: &'a AtomicBool,
-    /// The node stops: the request that runs is the last.
-    stopping: &'a AtomicBool,
+    /// When the node stops, the request that runs is the last.
+    stopping: Stopping,
 }
 
 impl Lane<'_> {
-    async fn run(self, mut stream: TcpStream) -> io::Result<Option<Begun<TcpStream>>> {
+    async fn run(self, mut stream: TcpStream, mut interrupts: Interrupts<'_>) -> io::Result<Option<Begun<TcpStream>>> {
         let (mut held, mut out) = (Vec::with_capacity(ROOM), Vec::with_capacity(ROOM));
         let mut kept = Kept::default();
         loop {
-            self.resting.store(true, Ordering::Relaxed);
             held.reserve(ROOM);
-            if self.stopping.load(Ordering::Relaxed) || stream.read_buf(&mut held).await? == 0 {
+            if self.stopping.is_on() {
                 return Ok(None);
             }
-            self.resting.store(false, Ordering::Relaxed);
+            match interrupts.while_resting(stream.read_buf(&mut held)).await {
+                None | Some(Ok(0)) => return Ok(None),
+                Some(read) => drop(read?),
+            }
             let mut done = 0;
             let is_other = loop {
                 let mut slots = head::slots();
@@ -104,19 +79,19 @@ impl Lane<'_> {
                 done += head.len;
                 let is_last = self.answer(&head, &mut kept, &mut out).await;
                 if is_last || out.len() > MAX_GATHERED {
-                    stream.write_all(&out).await?;
-                    out.clear();
-                }
-                if is_last {
-                    return Ok(None);
+                    let sent = send(&mut stream, &mut out, &mut interrupts).await?;
+                    if is_last || !sent {
+                        return Ok(None);
+                    }
                 }
             };
             if !out.is_empty() {
                 // Others that have come are judged first, then all answers leave together: whoever reads them is woken up once for
                 // many, and each half of the work stays in the processor's caches (`docs/decisions/0006`).
-                tokio::task::yield_now().await;
-                stream.write_all(&out).await?;
-                out.clear();
+                others_first().await;
+                if !send(&mut stream, &mut out, &mut interrupts).await? {
+                    return Ok(None);
+                }
             }
             held.drain(..done);
             if is_other {
@@ -141,7 +116,7 @@ impl Lane<'_> {
                 hot::verify::answer(self.app, &asked, &mut kept.familiar, body, told).await
             }
         };
-        let closing = self.stopping.load(Ordering::Relaxed);
+        let closing = self.stopping.is_on();
         let is_last = write::answer(self.app, self.peer, &mut reply, id.as_str(), at, closing, out).await;
         if let Reply::Told(mut told) = reply {
             told.clear();
@@ -150,6 +125,13 @@ impl Lane<'_> {
         self.activity.end();
         is_last
     }
+}
+
+/// Sends the answers that were gathered; false where nobody reads them for too long.
+async fn send(stream: &mut TcpStream, out: &mut Vec<u8>, interrupts: &mut Interrupts<'_>) -> io::Result<bool> {
+    let sent = interrupts.unless_lost(stream.write_all(out)).await;
+    out.clear();
+    sent.transpose().map(|sent| sent.is_some())
 }
 
 /// What one request leaves to the next on its connection.

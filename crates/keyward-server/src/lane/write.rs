@@ -11,8 +11,8 @@ use keyward_core::time::Timestamp;
 use crate::app::App;
 use crate::fixed_headers::ALL;
 use crate::gateway::forward_auth;
-use crate::hot::fields::is_text;
-use crate::hot::{REQUEST_ID, Reply, verify};
+use crate::hot::text::put;
+use crate::hot::{Reply, verify};
 use crate::serve::{Body, Peer, seal};
 
 /// Status line and first fields of a verdict.
@@ -41,18 +41,15 @@ pub async fn answer(
     match reply {
         Reply::Told(body) => {
             out.extend_from_slice(&TOLD);
-            field(out, &REQUEST_ID, request_id.as_bytes());
+            put!(out, "request-id: ", request_id, "\r\n");
             end(closing, Some(body), at, out);
             closing
         }
         Reply::Admitted(verdict) => {
             out.extend_from_slice(b"HTTP/1.1 204 No Content\r\n");
-            // What cannot stand in a field is left out there as well.
-            forward_auth::tell(verdict, at, |name, value| {
-                field(out, &name, if is_text(value) { value } else { b"" });
-            });
+            forward_auth::tell(verdict, at, out);
             out.extend_from_slice(&ON_ALL);
-            field(out, &REQUEST_ID, request_id.as_bytes());
+            put!(out, "request-id: ", request_id, "\r\n");
             end(closing, None, at, out);
             closing
         }
@@ -94,7 +91,7 @@ fn end(closing: bool, body: Option<&[u8]>, at: Timestamp, out: &mut Vec<u8>) {
         out.extend_from_slice(b"connection: close\r\n");
     }
     if let Some(body) = body {
-        field(out, &header::CONTENT_LENGTH, body.len().to_string().as_bytes());
+        put!(out, "content-length: ", body.len() as u64, "\r\n");
     }
     push_date(at, out);
     out.extend_from_slice(b"\r\n");

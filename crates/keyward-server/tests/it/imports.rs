@@ -119,4 +119,22 @@ on_both! {
         let made = answer.json["items"].as_array().unwrap().iter().filter(|item| item["id"].is_string()).count();
         assert_eq!(made, 5);
     }
+
+    async fn what_an_import_refuses_takes_no_room(node: Node) {
+        let organization = node.new_organization("roomy", "pro").await;
+        let path = format!("/v1/organizations/{organization}/api-keys");
+        let items = json!([
+            { "name": "one", "hash": sha256_hex("roomy 1"), "algorithm": "sha256" },
+            { "name": "again", "hash": sha256_hex("roomy 1"), "algorithm": "sha256" },
+            { "name": "", "hash": sha256_hex("roomy 2"), "algorithm": "sha256" },
+            { "name": "two", "hash": sha256_hex("roomy 3"), "algorithm": "sha256" },
+        ]);
+        let answer = node.post(&format!("{path}/import"), json!({ "items": items })).await;
+        let made = answer.json["items"].as_array().unwrap().iter().filter(|item| item["id"].is_string()).count();
+        assert_eq!(made, 2);
+        for expected in [201, 201, 201, 409] {
+            let answer = node.post(&path, json!({ "name": "more" })).await;
+            assert_eq!(answer.status, expected, "of five keys two were imported: {answer:?}");
+        }
+    }
 }

@@ -8,5 +8,6 @@ pub mod passwords;
 pub mod people;
 pub mod plans;
 mod provided;
+pub(crate) mod room;
 pub mod setup;
 mod sql;

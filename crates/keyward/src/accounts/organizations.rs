@@ -280,12 +280,6 @@ pub(crate) async fn lock(change: &mut Change<'_>, id: Id<id::Organization>) -> R
     }
 }
 
-/// The most keys that the organization may have now.
-pub(crate) async fn key_limit(change: &mut Change<'_>, id: Id<id::Organization>) -> Result<i64> {
-    let limit = sql(statements::KEY_LIMIT).bind(id).optional::<(i64,)>(change.tx()).await?;
-    limit.map(|(limit,)| limit).ok_or_else(Error::not_found)
-}
-
 /// Keys that are neither revoked nor expired: what the plan counts.
 pub(crate) async fn count_keys(change: &mut Change<'_>, id: Id<id::Organization>) -> Result<i64> {
     let now = change.now();

@@ -55,10 +55,12 @@ pub const SET_ORGANIZATION_STATUS: &str = "UPDATE organization SET status = $2, 
 pub const DELETE_ORGANIZATION: &str = "DELETE FROM organization WHERE id = $1";
 /// A write that changes nothing holds the row on either database.
 pub const LOCK_ORGANIZATION: &str = "UPDATE organization SET status = status WHERE id = $1";
-/// The most keys that the organization's version of its plan allows.
-pub const KEY_LIMIT: &str = "SELECT v.key_limit AS value FROM organization o JOIN plan p ON p.id = o.plan_id
+/// The most keys that the organization's version of its plan allows, and the room that was found last.
+pub const KEY_LIMIT: &str =
+    "SELECT v.key_limit, o.spare_keys, o.spare_under FROM organization o JOIN plan p ON p.id = o.plan_id
     JOIN plan_version v ON v.plan_id = p.id AND v.version = coalesce(o.plan_version, p.version) WHERE o.id = $1";
-/// The same for every organization on a plan.
+pub const SET_SPARE_KEYS: &str = "UPDATE organization SET spare_keys = $2, spare_under = $3 WHERE id = $1";
+/// Holds every organization on a plan.
 pub const LOCK_ORGANIZATIONS_ON_PLAN: &str = "UPDATE organization SET status = status WHERE plan_id = $1";
 pub const COUNT_KEYS: &str = "SELECT count(*) AS value FROM api_key
     WHERE organization_id = $1 AND status IN ('active', 'disabled') AND (expires_at IS NULL OR expires_at > $2)";

@@ -12,8 +12,6 @@ use super::{DbError, Tx};
 
 /// Rows of one statement on SQLite: few sizes, so that each is prepared once. The largest has fewer than 32,766 placeholders.
 const SIZES: [usize; 3] = [128, 16, 1];
-/// Most rows of a statement that nobody waits for: a tenth of a millisecond in which its core does nothing else.
-const GENTLE: usize = 16;
 
 /// Where rows go: `table (column, …)`, a constant of a `sql.rs`.
 #[derive(Debug, Clone, Copy)]
@@ -48,21 +46,13 @@ impl<const COLUMNS: usize> Bulk<COLUMNS> {
 
 impl<const COLUMNS: usize> Upsert<COLUMNS> {
     pub async fn write(self, tx: &mut Tx, rows: Vec<[Value; COLUMNS]>) -> Result<(), DbError> {
-        self.write_in(tx, Pieces::of(rows)).await
-    }
-
-    /// The same beside work that must not wait: in smaller statements, where they are run by a thread of ours.
-    pub async fn write_gently(self, tx: &mut Tx, rows: Vec<[Value; COLUMNS]>) -> Result<(), DbError> {
-        self.write_in(tx, Pieces { largest: GENTLE, ..Pieces::of(rows) }).await
-    }
-
-    async fn write_in(self, tx: &mut Tx, mut pieces: Pieces<COLUMNS>) -> Result<(), DbError> {
         match tx {
             Tx::Postgres(tx) => {
-                let arguments = arrays(pieces.left.collect()).map_err(sqlx::Error::Encode)?;
+                let arguments = arrays(rows).map_err(sqlx::Error::Encode)?;
                 query_with::<Postgres, _>(self.unnesting(), arguments).execute(&mut **tx).await?;
             }
             Tx::Sqlite(tx) => {
+                let mut pieces = Pieces::of(rows);
                 while let Some((text, arguments)) = pieces.next(self.0, self.1)? {
                     query_with::<Sqlite, _>(text, arguments).execute(&mut **tx).await?;
                 }
@@ -99,26 +89,21 @@ impl<const COLUMNS: usize> Upsert<COLUMNS> {
 }
 
 /// Rows on their way into SQLite, a statement at a time.
-struct Pieces<const COLUMNS: usize> {
-    left: std::vec::IntoIter<[Value; COLUMNS]>,
-    /// Most rows of a statement.
-    largest: usize,
-}
+struct Pieces<const COLUMNS: usize>(std::vec::IntoIter<[Value; COLUMNS]>);
 
 impl<const COLUMNS: usize> Pieces<COLUMNS> {
     fn of(rows: Vec<[Value; COLUMNS]>) -> Self {
-        Self { left: rows.into_iter(), largest: SIZES[0] }
+        Self(rows.into_iter())
     }
 
     /// The next statement and its values; none when all rows are gone.
     fn next(&mut self, table: &str, then: &str) -> Result<Option<(SqlStr, sqlx::sqlite::SqliteArguments)>, DbError> {
-        let most = self.left.len().min(self.largest);
-        let Some(size) = SIZES.into_iter().find(|size| *size <= most) else { return Ok(None) };
+        let Some(size) = SIZES.into_iter().find(|size| *size <= self.0.len()) else { return Ok(None) };
         // Nameless placeholders are counted much faster than numbered ones.
         let row = format!("({})", ["?"; COLUMNS].join(","));
         let text = format!("INSERT INTO {table} VALUES {} {then}", vec![row; size].join(","));
         let mut arguments = sqlx::sqlite::SqliteArguments::default();
-        for value in self.left.by_ref().take(size).flatten() {
+        for value in self.0.by_ref().take(size).flatten() {
             bind_sqlite(&mut arguments, value).map_err(sqlx::Error::Encode)?;
         }
         Ok(Some((AssertSqlSafe(text).into_sql_str(), arguments)))

@@ -53,6 +53,7 @@ const STEPS: &[Step] = &[
     shared!("0018_usage_batches"),
     pair!("0019_detail_terms"),
     shared!("0020_meter_batches_in_line"),
+    shared!("0021_room_for_keys"),
 ];
 
 /// The types of the shared text and what each database calls them.

@@ -11,6 +11,7 @@ mod row;
 mod scan;
 mod session;
 mod sql;
+mod turns;
 mod value;
 mod wire;
 
@@ -119,7 +120,8 @@ impl Db {
         let pool = |connections| {
             SqlitePoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT).idle_timeout(None)
         };
-        let writer = pool(1).connect_with(writing).await?;
+        let writer = pool(1).after_connect(|connection, _| Box::pin(turns::take_turns(connection)));
+        let writer = writer.connect_with(writing).await?;
         let readers = pool(4).connect_with(options.read_only(true).create_if_missing(false)).await?;
         Ok(Self::Sqlite { writer, readers })
     }

@@ -11,6 +11,7 @@ use super::issue::{self, NewRow, find_keyspace};
 use super::keyspaces::Keyspace;
 use super::terms::{Expiry, KeyTerms, RulesText};
 use super::{Keys, sql as statements};
+use crate::accounts::room::Room;
 use crate::announce::Subject;
 use crate::audit::{Event, EventType};
 use crate::change::Change;
@@ -62,17 +63,17 @@ impl Keys {
             return Err(Error::field("/items", format!("needs between 1 and {MAX_ITEMS} items")));
         }
         let mut change = Change::begin(&self.ground, context).await?;
-        let mut room = issue::room(&mut change, organization).await?;
+        let room = Room::find(&mut change, organization, items.len() as i64).await?;
         let keyspace = find_keyspace(&mut change, None).await?;
-        let mut outcomes = Vec::with_capacity(items.len());
+        let (mut outcomes, mut imported) = (Vec::with_capacity(items.len()), 0);
         for item in &items {
-            let outcome = match room {
+            let outcome = match room.left() - imported {
                 ..=0 => Err(Error::new(keyward_core::problem::Code::KeyLimitReached, "The plan allows no more keys.")),
                 _ => self.import_one(&mut change, context, organization, &keyspace, item).await,
             };
             outcomes.push(match outcome {
                 Ok(id) => {
-                    room -= 1;
+                    imported += 1;
                     ImportOutcome { id: Some(id), error: None }
                 }
                 // The database's own troubles end the whole call; nothing of it is kept.
@@ -80,11 +81,13 @@ impl Keys {
                 Err(error) => ImportOutcome { id: None, error: Some(error.detail) },
             });
         }
+        room.take(&mut change, imported).await?;
         change.touch(Subject::Issued);
         change.touch(Subject::Imports);
-        let imported = outcomes.iter().filter(|outcome| outcome.id.is_some()).count();
         let event = Event::new(EventType::Key, "keys_imported", "organization", organization).of(organization);
-        change.commit(event.details(json!({ "imported": imported, "failed": outcomes.len() - imported }))).await?;
+        change
+            .commit(event.details(json!({ "imported": imported, "failed": outcomes.len() as i64 - imported })))
+            .await?;
         Ok(outcomes)
     }
 

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::keyspaces::{self, Keyspace};
 use super::terms::{Expiry, KeyTerms};
 use super::{ApiKey, IssuedKey, Keys, find, sql as statements};
-use crate::accounts::organizations;
+use crate::accounts::room::Room;
 use crate::accounts::setup::{Setup, SetupRequest};
 use crate::announce::Subject;
 use crate::audit::{Event, EventType};
@@ -48,7 +48,7 @@ impl Keys {
         context.require(organization, Permission::KeysCreate)?;
         new.terms.check(context)?;
         let mut change = Change::begin(&self.ground, context).await?;
-        make_room(&mut change, organization, 1).await?;
+        make_room(&mut change, organization).await?;
         let keyspace = find_keyspace(&mut change, new.keyspace.as_deref()).await?;
         let (key, secret) = self.write(&mut change, organization, context.user(), &keyspace, &new).await?;
         let event = Event::new(EventType::Key, "key_created", "key", key.id).named(&key.name).of(organization);
@@ -152,7 +152,7 @@ impl Keys {
                 let expires_at = expiry.resolve(&keyspace, now)?;
                 if before.expires_at.is_some_and(|at| at <= now) {
                     // An expired key comes back to life and counts again.
-                    make_room(&mut change, organization, 1).await?;
+                    make_room(&mut change, organization).await?;
                 }
                 expires_at
             }
@@ -193,20 +193,13 @@ pub(super) async fn insert(change: &mut Change<'_>, row: &NewRow<'_>) -> Result<
     Ok(())
 }
 
-/// Refuses when the plan has no room for `wanted` more keys. Holds the organization, so that parallel calls queue here.
-pub(super) async fn make_room(change: &mut Change<'_>, organization: Id<id::Organization>, wanted: i64) -> Result<()> {
-    let room = room(change, organization).await?;
-    if wanted <= room {
-        return Ok(());
+/// Takes room for one more key, or refuses when the plan has none.
+async fn make_room(change: &mut Change<'_>, organization: Id<id::Organization>) -> Result<()> {
+    let room = Room::find(change, organization, 1).await?;
+    if room.left() < 1 {
+        return Err(Error::new(Code::KeyLimitReached, "The plan allows no more keys."));
     }
-    Err(Error::new(Code::KeyLimitReached, format!("The plan has room for {} more keys.", room.max(0))))
-}
-
-/// How many more keys the plan allows.
-pub(super) async fn room(change: &mut Change<'_>, organization: Id<id::Organization>) -> Result<i64> {
-    organizations::lock(change, organization).await?;
-    let key_limit = organizations::key_limit(change, organization).await?;
-    Ok(key_limit - organizations::count_keys(change, organization).await?)
+    room.take(change, 1).await
 }
 
 pub(super) async fn find_keyspace(change: &mut Change<'_>, id_or_name: Option<&str>) -> Result<Keyspace> {

@@ -61,8 +61,6 @@ pub(crate) enum Drawn {
     Decided(Decision),
     /// The call names a limit, by index, that nobody has set.
     Unknown(usize),
-    /// Something has to be fetched first: `Limits::draw_slowly` does.
-    Slow,
 }
 
 /// How long the first connection to Redis may take without being told of.
@@ -91,20 +89,16 @@ impl Limits {
         }
     }
 
-    /// Draws on every limit and quota of the call, from memory.
-    pub(crate) fn draw(&self, record: &KeyRecord, asked: &Request<'_>, now: Timestamp) -> Drawn {
+    /// Draws on every limit and quota of the call, from memory. `None` when something has to be fetched first, which `draw_slowly`
+    /// does; then nothing was taken.
+    pub(crate) fn draw(&self, record: &KeyRecord, asked: &Request<'_>, now: Timestamp) -> Option<Drawn> {
         let drawn = match limit::applicable(record, asked) {
             Ok(drawn) => drawn,
-            Err(unknown) => return Drawn::Unknown(unknown),
+            Err(unknown) => return Some(Drawn::Unknown(unknown)),
         };
-        let Some(counting) = self.counting() else { return Drawn::Slow };
-        match limit::draw(record, &drawn, asked, now, counting) {
-            Err(_) => Drawn::Slow,
-            Ok(decision) => {
-                self.follow_up(&decision, record, now);
-                Drawn::Decided(decision)
-            }
-        }
+        let decision = limit::draw(record, &drawn, asked, now, self.counting()?).ok()?;
+        self.follow_up(&decision, record, now);
+        Some(Drawn::Decided(decision))
     }
 
     /// The same where something has to be fetched: the saved use of a quota, a slice of a shared budget, or the whole

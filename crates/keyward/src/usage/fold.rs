@@ -18,8 +18,8 @@ use crate::error::Result;
 /// Entries that are added at once.
 const FEW: usize = 500;
 /// Entries that are added in one transaction when there are many: enough that the commit is not the most of it, few enough
-/// that neither other writers nor a core that is shared wait long.
-const PART: usize = 32;
+/// that other writers do not wait long.
+const PART: usize = 128;
 /// How long many counts wait for more.
 const PATIENCE_SECONDS: i64 = 60;
 /// Batches of which one transaction makes parts.
@@ -190,7 +190,7 @@ async fn add(tx: &mut Tx, batch: &Batch) -> Result<()> {
             calls.into_value(),
         ]
     };
-    statements::ADD_COUNTS.write_gently(tx, sums.into_iter().map(row).collect()).await?;
+    statements::ADD_COUNTS.write(tx, sums.into_iter().map(row).collect()).await?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use keyward_core::id::{Id, Node};
+use keyward_core::prefetch::prefetch;
 use keyward_core::problem::Code;
 use keyward_core::record::KeyRecord;
 use keyward_core::route;
@@ -33,6 +34,8 @@ const MAX_ROUTES: usize = 200;
 const MAX_COUNTS: usize = 1_000_000;
 /// Counts that a flush takes before it lets others run: some tens of microseconds.
 const TAKEN_AT_ONCE: usize = 200;
+/// How far ahead records are asked for.
+const PREFETCHED: usize = 8;
 /// Stands for every route beyond the most that are told apart; no route's digest is below 2 but that of none, 0.
 const OTHER_ROUTE: u64 = 1;
 /// Threads that count at the same time without meeting.
@@ -80,6 +83,17 @@ impl Tallied {
         let group = Group { organization: record.tenant.id.uuid(), minute, outcome, route };
         (group, Entry { key: record.key_id.uuid(), secret: record.secret_id.uuid(), calls })
     }
+}
+
+/// Takes what stands in each record. Those that come next are on their way from memory: what counts were begun in is in no
+/// processor's cache any more.
+fn take_all(tallied: &mut Vec<Tallied>) -> impl Iterator<Item = (Group, Entry)> {
+    let mut rest = tallied.drain(..);
+    std::iter::from_fn(move || {
+        let next = rest.next()?;
+        rest.as_slice().get(PREFETCHED).inspect(|later| prefetch(&*later.record));
+        Some(next.take())
+    })
 }
 
 /// Folds the two parts of a mark, which are uniform enough already.
@@ -207,7 +221,7 @@ impl Meter {
             let most = tallied.len();
             let mut filling = into.fill();
             filling.expect(most);
-            let counts = tallied.drain(..).map(Tallied::take).chain(apart.into_values());
+            let counts = take_all(&mut tallied).chain(apart.into_values());
             for (index, (group, entry)) in counts.enumerate() {
                 if index % TAKEN_AT_ONCE == TAKEN_AT_ONCE - 1 {
                     tokio::task::yield_now().await;
@@ -255,14 +269,8 @@ impl Meter {
             None => (OTHER_ROUTE, self.other.clone()),
         };
         let digest = self.digest_of_kind(outcome, minute, digest);
-        if self.begin_in_record(record, Kind::of(digest), || Tallied {
-            record: record.clone(),
-            minute,
-            outcome,
-            route: route.clone(),
-        }) {
-            return;
-        }
+        let tallied = Tallied { record: record.clone(), minute, outcome, route };
+        let Err(Tallied { route, .. }) = self.begin_in_record(tallied, Kind::of(digest)) else { return };
         let secret = record.secret_id.uuid();
         self.count_apart(Mark(secret.as_u128(), digest), || {
             let group = Group { organization: record.tenant.id.uuid(), minute, outcome, route };
@@ -270,17 +278,17 @@ impl Meter {
         });
     }
 
-    /// Counts a call in the record; false where calls of another kind stand.
-    fn begin_in_record(&self, record: &KeyRecord, kind: Kind, tallied: impl FnOnce() -> Tallied) -> bool {
+    /// Counts a call in its record; gives it back where calls of another kind stand there.
+    fn begin_in_record(&self, tallied: Tallied, kind: Kind) -> std::result::Result<(), Tallied> {
         let mut stripe = self.stripe().lock().expect("no one panics while counting");
-        if self.count.load(Ordering::Relaxed) < MAX_COUNTS && record.tally.begin(kind) {
+        if self.count.load(Ordering::Relaxed) < MAX_COUNTS && tallied.record.tally.begin(kind) {
             // Before the stripe is free again: whoever adds to what stands there may rely on the next flush to find it.
-            stripe.tallied.push(tallied());
+            stripe.tallied.push(tallied);
             self.count.fetch_add(1, Ordering::Relaxed);
-            return true;
+            return Ok(());
         }
         // Another thread may have begun the same a moment ago.
-        record.tally.add(kind)
+        if tallied.record.tally.add(kind) { Ok(()) } else { Err(tallied) }
     }
 
     /// Counts a call in the map, with what it is counted under if it is the first.

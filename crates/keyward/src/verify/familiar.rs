@@ -24,33 +24,33 @@ struct Known {
 }
 
 impl Familiar {
-    fn recall(&self, presented: &str, posted: u64) -> Option<&Arc<KeyRecord>> {
-        let known = self.0.as_ref().filter(|known| known.posted == posted && !known.record.tenant.is_superseded())?;
-        verify_slices_are_equal(known.presented.as_bytes(), presented.as_bytes()).ok().map(|()| &known.record)
+    fn holds(&self, presented: &str, posted: u64) -> bool {
+        self.0.as_ref().is_some_and(|known| {
+            known.posted == posted
+                && !known.record.tenant.is_superseded()
+                && verify_slices_are_equal(known.presented.as_bytes(), presented.as_bytes()).is_ok()
+        })
     }
 }
 
 impl Verifier {
     /// `identify` as of `now`, for a connection whose last caller is familiar.
-    pub async fn identify_again(
+    pub async fn identify_again<'f>(
         &self,
         presented: &str,
         ip: Option<IpAddr>,
         now: Timestamp,
-        familiar: &mut Familiar,
-    ) -> Result<Option<Arc<KeyRecord>>, CannotJudge> {
+        familiar: &'f mut Familiar,
+    ) -> Result<Option<&'f KeyRecord>, CannotJudge> {
         let posted = self.ground.board.posted();
-        if self.ground.board.is_fresh(now)
-            && let Some(record) = familiar.recall(presented, posted)
-        {
-            return Ok(self.admits(record, ip, now).then(|| record.clone()));
-        }
-        familiar.0 = None;
-        let found = self.identify_at(presented, ip, now).await?;
-        if let Some(record) = &found {
+        if !self.ground.board.is_fresh(now) || !familiar.holds(presented, posted) {
+            familiar.0 = None;
+            let Some(record) = self.identify_at(presented, ip, now).await? else { return Ok(None) };
             let presented = Zeroizing::new(presented.to_owned());
-            familiar.0 = Some(Known { presented, record: record.clone(), posted });
+            let known = familiar.0.insert(Known { presented, record, posted });
+            return Ok(Some(&known.record));
         }
-        Ok(found)
+        let record = familiar.0.as_ref().map(|known| &*known.record);
+        Ok(record.filter(|record| self.admits(record, ip, now)))
     }
 }

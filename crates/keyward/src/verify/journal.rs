@@ -24,9 +24,9 @@ use crate::error::Result;
 
 /// Most log lines of refusals a flush; what is beyond is told as a number.
 const MAX_REFUSALS: usize = 500;
-/// Fewest uses written in one statement: neighbours in the table are written together, and a processor is taken from verifications
-/// for less than half a millisecond. More where somebody waits.
-const BATCH: usize = 25;
+/// Fewest uses written in one statement: neighbours in the table are written together, and other writers do not wait long. More
+/// where somebody waits.
+const BATCH: usize = 100;
 const HASTY_BATCH: usize = 1_000;
 /// Most statements of one flush: with their rests a fifth of a second, since a flush also saves what quotas have counted.
 const STATEMENTS: usize = 20;

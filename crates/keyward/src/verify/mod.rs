@@ -8,13 +8,15 @@ mod journal;
 mod load;
 mod password;
 mod records;
+mod seek;
 mod sql;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
-use keyward_core::key::{self, KeyDigest, Shape};
+use keyward_core::key::KeyDigest;
+use keyward_core::limit::Decision;
 use keyward_core::record::KeyRecord;
 use keyward_core::time::Timestamp;
 use keyward_core::verdict::{self, Outcome, Reach, Request, Verdict};
@@ -36,6 +38,7 @@ pub(crate) use journal::Haste;
 use journal::Journal;
 use load::Tenants;
 use records::Records;
+pub use seek::Sought;
 
 /// Where the record of a slot is kept.
 fn place_of(slot: u128) -> u64 {
@@ -121,60 +124,22 @@ impl Verifier {
         Ok(verifier)
     }
 
-    /// Finds the record of a presented key; `None` when there is none within reach. Outcome `Malformed` is decided
-    /// before anything is looked up.
-    async fn find(
-        &self,
-        presented: &str,
-        reach: Reach,
-        now: Timestamp,
-    ) -> Result<Result<Arc<KeyRecord>, Outcome>, CannotJudge> {
-        if !self.may_be_a_key(presented) {
-            return Ok(Err(Outcome::Malformed));
-        }
-        let digest = self.peppers.current().digest(presented);
-        if let Some(record) = self.remembered(&digest, now)
-            && reach.includes(record.tenant.id)
-        {
-            return Ok(Ok(record));
-        }
-        // Boxed, so that a hit does not carry the future of a miss with it.
-        match Box::pin(self.load(presented, digest, reach, now)).await {
-            Ok(record) => Ok(record.ok_or(Outcome::NotFound)),
-            Err(error) => self.without_the_database(&digest, reach, now).ok_or_else(|| {
-                self.metrics.unjudged.inc();
-                cannot_judge(error)
-            }),
-        }
-    }
-
-    /// Whether the string can be a key at all: its shape and checksum, or the prefix of an import.
-    fn may_be_a_key(&self, presented: &str) -> bool {
-        match key::shape(presented) {
-            Some(Shape::Own) => true,
-            None => false,
-            Some(shape) if self.has_imports.load(Ordering::Acquire) => {
-                let prefixes = self.import_prefixes.read().expect("no one panics while reading prefixes").clone();
-                prefixes.iter().any(|prefix| {
-                    // A string with a broken checksum needs a prefix that only an import can have, such as `sk_live`.
-                    presented.starts_with(prefix.as_str()) && (shape == Shape::Foreign || prefix.contains('_'))
-                })
-            }
-            Some(_) => false,
-        }
-    }
-
     /// The record in memory, if memory may be trusted now.
     fn remembered(&self, digest: &KeyDigest, now: Timestamp) -> Option<Arc<KeyRecord>> {
-        if self.applied.load(Ordering::Acquire) != self.ground.board.posted() {
-            self.take_announcements();
-        }
+        self.keep_up();
         if !self.ground.board.is_fresh(now) {
             return None;
         }
         let record = self.known.get(place_of(digest.slot()))?;
-        record.send_for_texts();
+        record.prefetch_texts();
         (record.digest == *digest && !record.tenant.is_superseded()).then_some(record)
+    }
+
+    /// Takes in what was announced, if anything was.
+    fn keep_up(&self) {
+        if self.applied.load(Ordering::Acquire) != self.ground.board.posted() {
+            self.take_announcements();
+        }
     }
 
     /// Forgets what the announcements touched.
@@ -200,54 +165,63 @@ impl Verifier {
         self.applied.store(posted, Ordering::Release);
     }
 
-    /// Judges a found key, takes its limits, counts it, and notes its use. `None` when something has to be fetched
-    /// first; then nothing was done.
-    fn conclude(&self, record: &Arc<KeyRecord>, request: &Request<'_>, now: Timestamp) -> Judged<Option<Verdict>> {
-        let request = &self.with_country(record, request);
-        let verdict = judge(record, request, now);
+    /// Judges a found key, takes its limits, counts it, and notes its use.
+    async fn conclude(&self, record: Arc<KeyRecord>, request: &Request<'_>, now: Timestamp) -> Judged<Verdict> {
+        let request = &self.with_country(&record, request);
+        let outcome = verdict::judge(&record, request, now);
+        let drawn = match self.draw(outcome, &record, request, now)? {
+            Some(drawn) => drawn,
+            // Boxed, so that the common way does not carry it.
+            None => Box::pin(self.draw_slowly(&record, request, now)).await?,
+        };
+        self.settle(outcome, drawn, record, request, now)
+    }
+
+    /// Takes the limits of a call from memory, once every rule has passed; a dry run only looks at them. `None` when something has
+    /// to be fetched first.
+    fn draw(
+        &self,
+        outcome: Outcome,
+        record: &KeyRecord,
+        request: &Request<'_>,
+        now: Timestamp,
+    ) -> Judged<Option<Drawn>> {
         // One branch for what is refused and for what may not pass without a record; both are seldom.
-        if (!verdict.is_valid() | self.classes.must_note_valid()) && !request.dry_run {
-            // Limits are taken once every rule has passed; a dry run only looks at them.
-            if !verdict.is_valid() {
-                self.note(&verdict, record, request, now)?;
-                return Ok(Some(verdict));
+        if (!outcome.is_valid() | self.classes.must_note_valid()) && !request.dry_run {
+            if !outcome.is_valid() {
+                return Ok(Some(Drawn::Decided(Decision::default())));
             }
             self.classes.require_room().map_err(cannot_judge)?;
         }
-        match self.limits.draw(record, request, now) {
-            Drawn::Slow => Ok(None),
-            drawn => self.settle(verdict, drawn, record, request, now).map(Some),
-        }
+        Ok(self.limits.draw(record, request, now))
     }
 
-    /// The way of a call whose limits cannot be decided from memory.
     #[cold]
-    async fn conclude_slowly(&self, record: Arc<KeyRecord>, request: &Request<'_>, now: Timestamp) -> Judged<Verdict> {
-        let request = &self.with_country(&record, request);
-        let drawn = self.limits.draw_slowly(&record, request, now).await.map_err(|error| {
+    async fn draw_slowly(&self, record: &KeyRecord, request: &Request<'_>, now: Timestamp) -> Judged<Drawn> {
+        self.limits.draw_slowly(record, request, now).await.map_err(|error| {
             self.metrics.unjudged.inc();
             cannot_judge(error)
-        })?;
-        self.settle(judge(&record, request, now), drawn, &record, request, now)
+        })
     }
 
     fn settle(
         &self,
-        mut verdict: Verdict,
+        outcome: Outcome,
         drawn: Drawn,
-        record: &Arc<KeyRecord>,
+        record: Arc<KeyRecord>,
         request: &Request<'_>,
         now: Timestamp,
     ) -> Judged<Verdict> {
+        let checks = if request.dry_run { verdict::explain(&record, request, now) } else { Vec::new() };
+        let mut verdict = Verdict { checks, ..Verdict::of(outcome, record) };
         match drawn {
             Drawn::Decided(decision) => verdict.limited(decision, request.dry_run),
             Drawn::Unknown(index) => {
                 verdict.unknown_limit = Some(index);
                 return Ok(verdict);
             }
-            Drawn::Slow => {}
         }
-        if !request.dry_run {
+        if let Some(record) = verdict.record.as_ref().filter(|_| !request.dry_run) {
             self.note(&verdict, record, request, now)?;
         }
         Ok(verdict)
@@ -303,7 +277,7 @@ impl Verifier {
     }
 
     async fn identify_at(&self, presented: &str, ip: Option<IpAddr>, now: Timestamp) -> Judged<Option<Arc<KeyRecord>>> {
-        let Ok(record) = self.find(presented, Reach::Instance, now).await? else { return Ok(None) };
+        let Ok(record) = self.find(&self.seek(presented), Reach::Instance, now).await? else { return Ok(None) };
         Ok(self.admits(&record, ip, now).then_some(record))
     }
 
@@ -321,7 +295,7 @@ impl Verifier {
 
     /// The record of a presented string, whatever its state; counts and notes nothing.
     pub(crate) async fn find_presented(&self, presented: &str, reach: Reach) -> crate::Result<Option<Arc<KeyRecord>>> {
-        let found = self.find(presented, reach, self.ground.now()).await;
+        let found = self.find(&self.seek(presented), reach, self.ground.now()).await;
         found.map(Result::ok).map_err(|error| {
             crate::Error::new(keyward_core::problem::Code::NotReady, "The database does not answer.").with_source(error)
         })
@@ -337,13 +311,22 @@ impl Verifier {
         request: &Request<'_>,
         now: Timestamp,
     ) -> Result<Verdict, CannotJudge> {
-        let verdict = match self.find(presented, request.reach, now).await? {
-            Ok(record) => match self.conclude(&record, request, now)? {
-                Some(verdict) => verdict,
-                // Boxed, so that the common way does not carry it.
-                None => Box::pin(self.conclude_slowly(record, request, now)).await?,
-            },
-            Err(outcome) => self.conclude_unknown(outcome, presented, request, now)?,
+        self.verify_sought(&self.seek(presented), request, now).await
+    }
+
+    /// `Verify::verify` as of `now`, for what was sought before.
+    ///
+    /// # Errors
+    /// When no verdict could be reached.
+    pub async fn verify_sought(
+        &self,
+        sought: &Sought<'_>,
+        request: &Request<'_>,
+        now: Timestamp,
+    ) -> Result<Verdict, CannotJudge> {
+        let verdict = match self.find(sought, request.reach, now).await? {
+            Ok(record) => self.conclude(record, request, now).await?,
+            Err(outcome) => self.conclude_unknown(outcome, sought.presented, request, now)?,
         };
         if self.meter.is_strict() {
             Box::pin(self.commit_counts()).await.map_err(cannot_judge)?;
@@ -365,15 +348,6 @@ impl Verifier {
 
 fn cannot_judge(error: crate::Error) -> CannotJudge {
     CannotJudge(Box::new(error))
-}
-
-/// The verdict before any limit was asked.
-fn judge(record: &Arc<KeyRecord>, request: &Request<'_>, now: Timestamp) -> Verdict {
-    let mut verdict = Verdict::of(verdict::judge(record, request, now), record.clone());
-    if request.dry_run {
-        verdict.checks = verdict::explain(record, request, now);
-    }
-    verdict
 }
 
 impl Verify for Verifier {

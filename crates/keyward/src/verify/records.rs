@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 
+use keyward_core::prefetch::prefetch;
 use keyward_core::record::KeyRecord;
 
 /// Parts of the table that are locked apart; a power of two.
@@ -45,7 +46,24 @@ impl Records {
 
     pub(super) fn get(&self, place: u64) -> Option<Arc<KeyRecord>> {
         let shard = self.shard(place).read().expect(UNBROKEN);
-        shard.slots[shard.find(place).ok()?].record.clone()
+        let record = shard.slots[shard.find(place).ok()?].record.as_ref()?;
+        // All of it at once, not line by line as it is looked at.
+        prefetch(&**record);
+        Some(record.clone())
+    }
+
+    /// Has the slot of this place come near.
+    pub(super) fn prefetch_slot(&self, place: u64) {
+        let shard = self.shard(place).read().expect(UNBROKEN);
+        prefetch(&shard.slots[place as usize & shard.mask()]);
+    }
+
+    /// Has the record come near, if there is one.
+    pub(super) fn prefetch_record(&self, place: u64) {
+        let shard = self.shard(place).read().expect(UNBROKEN);
+        if let Some(record) = shard.find(place).ok().and_then(|at| shard.slots[at].record.as_ref()) {
+            prefetch(&**record);
+        }
     }
 
     /// Remembers a record, instead of another one in its place if there is one.

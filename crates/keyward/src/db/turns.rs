@@ -1,0 +1,25 @@
+//! SQLite's thread among others on few processors: what is written behind takes milliseconds, and a scheduler lets a thread that has
+//! begun go on for one or more of them although a request has come. So it offers its processor to whoever waits for one.
+
+use std::time::{Duration, Instant};
+
+use sqlx::SqliteConnection;
+
+/// Steps of SQLite's machine after which it looks at the time: some tens of microseconds.
+const STEPS: i32 = 200;
+/// How long it works before it offers the processor. A tenth of this, and where requests fill the only processor a change that takes
+/// long would wait ten times as long (`docs/decisions/0004`).
+const TURN: Duration = Duration::from_micros(200);
+
+/// Has the connection's thread offer its processor now and then while a statement runs.
+pub(super) async fn take_turns(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    let mut began = Instant::now();
+    connection.lock_handle().await?.set_progress_handler(STEPS, move || {
+        if began.elapsed() >= TURN {
+            std::thread::yield_now();
+            began = Instant::now();
+        }
+        true
+    });
+    Ok(())
+}
