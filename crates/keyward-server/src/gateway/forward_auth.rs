@@ -58,7 +58,7 @@ async fn judge<F: Fields>(app: &App, asked: &Asked<'_, F>, familiar: &mut Famili
     let target = first(fields, &TARGETS);
     let presented = presented(app, fields, target);
     let sought = presented.as_deref().map(|presented| verifier.seek(presented));
-    // Until it has come, the calls on other connections are looked at.
+    // Its place comes from memory while the calls on other connections are looked at.
     others_first().await;
     let address = app.client_address(peer, fields);
     sought.iter().for_each(|sought| verifier.approach(sought));
@@ -165,8 +165,8 @@ pub fn tell(verdict: &Verdict, at: Timestamp, answer: &mut impl PutField) {
     let Some(record) = &verdict.record else { return };
     answer.put_field(&KEY_ID, |out| put!(out, record.key_id));
     answer.put_field(&ORGANIZATION_ID, |out| put!(out, record.tenant.id));
-    answer.put_field(&SCOPES, |out| put!(out, record.scopes()));
-    answer.put_field(&ENVIRONMENT, |out| put!(out, record.environment()));
+    answer.put_text(&SCOPES, record.scopes());
+    answer.put_text(&ENVIRONMENT, record.environment());
     limits::put_fields(verdict, at, answer);
 }
 

@@ -49,8 +49,13 @@ pub(crate) use name;
 
 /// The head of an answer.
 pub trait PutField {
-    /// Puts a field whose value `write` appends. A value that cannot stand in a field is left out.
+    /// Puts a field whose value `write` appends: visible ASCII.
     fn put_field(&mut self, name: &Name, write: impl FnOnce(&mut Vec<u8>));
+
+    /// Puts a field with a text of somebody's. One that cannot stand in a field is left out.
+    fn put_text(&mut self, name: &Name, text: &str) {
+        self.put_field(name, |out| out.extend_from_slice(if is_text(text.as_bytes()) { text.as_bytes() } else { b"" }));
+    }
 }
 
 impl PutField for HeaderMap {
@@ -65,11 +70,7 @@ impl PutField for HeaderMap {
 impl PutField for Vec<u8> {
     fn put_field(&mut self, name: &Name, write: impl FnOnce(&mut Self)) {
         self.extend_from_slice(name.line.as_bytes());
-        let start = self.len();
         write(self);
-        if !is_text(&self[start..]) {
-            self.truncate(start);
-        }
         self.extend_from_slice(b"\r\n");
     }
 }

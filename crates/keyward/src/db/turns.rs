@@ -7,8 +7,8 @@ use sqlx::SqliteConnection;
 
 /// Steps of SQLite's machine after which it looks at the time: some tens of microseconds.
 const STEPS: i32 = 200;
-/// How long it works before it offers the processor. A tenth of this, and where requests fill the only processor a change that takes
-/// long would wait ten times as long (`docs/decisions/0004`).
+/// How long it works before it offers the processor. Where requests fill the only one, it still has a fifth of it; with a quarter of
+/// this, a seventeenth, and changes wait accordingly (`docs/decisions/0019`).
 const TURN: Duration = Duration::from_micros(200);
 
 /// Has the connection's thread offer its processor now and then while a statement runs.

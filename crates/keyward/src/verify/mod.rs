@@ -165,38 +165,58 @@ impl Verifier {
         self.applied.store(posted, Ordering::Release);
     }
 
-    /// Judges a found key, takes its limits, counts it, and notes its use.
-    async fn conclude(&self, record: Arc<KeyRecord>, request: &Request<'_>, now: Timestamp) -> Judged<Verdict> {
-        let request = &self.with_country(&record, request);
-        let outcome = verdict::judge(&record, request, now);
-        let drawn = match self.draw(outcome, &record, request, now)? {
-            Some(drawn) => drawn,
-            // Boxed, so that the common way does not carry it.
-            None => Box::pin(self.draw_slowly(&record, request, now)).await?,
+    /// The verdict where nothing has to be fetched or waited for; else `None`, and then nothing was done.
+    fn verify_from_memory(&self, sought: &Sought<'_>, request: &Request<'_>, now: Timestamp) -> Option<Judged<Verdict>> {
+        if self.meter.is_strict() {
+            return None;
+        }
+        let Some(digest) = &sought.digest else {
+            return Some(self.conclude_unknown(Outcome::Malformed, sought.presented, request, now));
         };
-        self.settle(outcome, drawn, record, request, now)
+        let record = self.remembered(digest, now).filter(|record| request.reach.includes(record.tenant.id))?;
+        let located = self.located(&record, request);
+        let request = located.as_ref().unwrap_or(request);
+        let outcome = verdict::judge(&record, request, now);
+        let drawn = match self.asks_limits(outcome, request) {
+            Ok(true) => self.limits.draw(&record, request, now)?,
+            Ok(false) => Drawn::Decided(Decision::default()),
+            Err(error) => return Some(Err(error)),
+        };
+        Some(self.settle(outcome, drawn, record, request, now))
     }
 
-    /// Takes the limits of a call from memory, once every rule has passed; a dry run only looks at them. `None` when something has
-    /// to be fetched first.
-    fn draw(
-        &self,
-        outcome: Outcome,
-        record: &KeyRecord,
-        request: &Request<'_>,
-        now: Timestamp,
-    ) -> Judged<Option<Drawn>> {
+    /// The same whatever it takes.
+    #[cold]
+    async fn verify_slowly(&self, sought: &Sought<'_>, request: &Request<'_>, now: Timestamp) -> Judged<Verdict> {
+        let verdict = match self.find(sought, request.reach, now).await? {
+            Ok(record) => {
+                let located = self.located(&record, request);
+                let request = located.as_ref().unwrap_or(request);
+                let outcome = verdict::judge(&record, request, now);
+                let drawn = match self.asks_limits(outcome, request)? {
+                    true => self.draw_slowly(&record, request, now).await?,
+                    false => Drawn::Decided(Decision::default()),
+                };
+                self.settle(outcome, drawn, record, request, now)?
+            }
+            Err(outcome) => self.conclude_unknown(outcome, sought.presented, request, now)?,
+        };
+        self.commit_counts().await.map_err(cannot_judge)?;
+        Ok(verdict)
+    }
+
+    /// Whether limits are asked: once every rule has passed. A dry run looks at them in any case.
+    fn asks_limits(&self, outcome: Outcome, request: &Request<'_>) -> Judged<bool> {
         // One branch for what is refused and for what may not pass without a record; both are seldom.
         if (!outcome.is_valid() | self.classes.must_note_valid()) && !request.dry_run {
             if !outcome.is_valid() {
-                return Ok(Some(Drawn::Decided(Decision::default())));
+                return Ok(false);
             }
             self.classes.require_room().map_err(cannot_judge)?;
         }
-        Ok(self.limits.draw(record, request, now))
+        Ok(true)
     }
 
-    #[cold]
     async fn draw_slowly(&self, record: &KeyRecord, request: &Request<'_>, now: Timestamp) -> Judged<Drawn> {
         self.limits.draw_slowly(record, request, now).await.map_err(|error| {
             self.metrics.unjudged.inc();
@@ -204,6 +224,7 @@ impl Verifier {
         })
     }
 
+    /// Counts a judged key and notes its use.
     fn settle(
         &self,
         outcome: Outcome,
@@ -227,13 +248,11 @@ impl Verifier {
         Ok(verdict)
     }
 
-    /// Only keys that have such a rule pay for the look-up.
-    fn with_country<'a>(&self, record: &KeyRecord, request: &Request<'a>) -> Request<'a> {
-        let mut request = *request;
-        if record.rules().is_some_and(|rules| !rules.countries.is_empty()) {
-            request.country = request.country.or_else(|| self.countries.of(request.ip?));
-        }
-        request
+    /// The request with the country of its address, where the key has a rule about countries; others do not pay for the look-up.
+    fn located<'a>(&self, record: &KeyRecord, request: &Request<'a>) -> Option<Request<'a>> {
+        record.rules().filter(|rules| !rules.countries.is_empty())?;
+        let country = request.country.or_else(|| self.countries.of(request.ip?));
+        Some(Request { country, ..*request })
     }
 
     /// # Errors
@@ -324,18 +343,19 @@ impl Verifier {
         request: &Request<'_>,
         now: Timestamp,
     ) -> Result<Verdict, CannotJudge> {
-        let verdict = match self.find(sought, request.reach, now).await? {
-            Ok(record) => self.conclude(record, request, now).await?,
-            Err(outcome) => self.conclude_unknown(outcome, sought.presented, request, now)?,
-        };
-        if self.meter.is_strict() {
-            Box::pin(self.commit_counts()).await.map_err(cannot_judge)?;
+        match self.verify_from_memory(sought, request, now) {
+            Some(judged) => judged,
+            // Boxed, so that the common way does not carry it.
+            None => Box::pin(self.verify_slowly(sought, request, now)).await,
         }
-        Ok(verdict)
     }
 
-    /// Returns when what this call counted is committed, together with what others count at the same time.
+    /// Where metering is strict, returns when what this call counted is committed, together with what others count at the same
+    /// time.
     async fn commit_counts(&self) -> crate::Result<()> {
+        if !self.meter.is_strict() {
+            return Ok(());
+        }
         let (metered, saved) = tokio::join!(self.meter.settle(), self.limits.save());
         metered.and(saved)
     }

@@ -15,7 +15,7 @@ use super::{Judged, Verifier, cannot_judge, place_of};
 pub struct Sought<'a> {
     pub(super) presented: &'a str,
     /// None where the string cannot be a key at all.
-    digest: Option<KeyDigest>,
+    pub(super) digest: Option<KeyDigest>,
 }
 
 impl Verifier {
