@@ -166,7 +166,12 @@ impl Verifier {
     }
 
     /// The verdict where nothing has to be fetched or waited for; else `None`, and then nothing was done.
-    fn verify_from_memory(&self, sought: &Sought<'_>, request: &Request<'_>, now: Timestamp) -> Option<Judged<Verdict>> {
+    fn verify_from_memory(
+        &self,
+        sought: &Sought<'_>,
+        request: &Request<'_>,
+        now: Timestamp,
+    ) -> Option<Judged<Verdict>> {
         if self.meter.is_strict() {
             return None;
         }
