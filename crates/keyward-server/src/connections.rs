@@ -81,14 +81,19 @@ pub struct Stopping(watch::Receiver<bool>);
 
 impl Stopping {
     pub fn is_on(&self) -> bool {
-        // Nothing else is ever said but this.
+        // The only thing that is ever said; to see whether it was takes no lock.
         self.0.has_changed().unwrap_or(true)
     }
 }
 
 impl Open<'_> {
     pub fn stopping(&self) -> Stopping {
-        Stopping(self.stopped.clone())
+        let mut stopped = self.stopped.clone();
+        if *stopped.borrow() {
+            // It was said before this connection began.
+            stopped.mark_changed();
+        }
+        Stopping(stopped)
     }
 
     /// Returns when the node stops.
