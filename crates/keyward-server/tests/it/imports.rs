@@ -112,6 +112,39 @@ on_both! {
         assert_eq!(node.post("/v1/api-keys/import", json!({ "items": [] })).await.status, 422);
     }
 
+    async fn one_string_imported_under_two_algorithms_stays_one_key(node: Node) {
+        // Which of the two rows is read first is the database's choice: several strings, so that both cases are there.
+        let keys: Vec<String> = (0..8).map(|n| format!("sk_live_twice_{n}_0123456789abcdefghijk")).collect();
+        let both = |key: &String| {
+            let hashes = [("sha256", sha256_hex(key)), ("sha512", STANDARD.encode(Sha512::digest(key.as_bytes())))];
+            hashes.map(|(algorithm, hash)| json!({ "name": key, "hash": hash, "algorithm": algorithm, "prefix": "sk_live" }))
+        };
+        let items: Vec<Value> = keys.iter().flat_map(both).collect();
+        let imported = node.post("/v1/api-keys/import", json!({ "items": items })).await.json;
+        let mut first = Vec::new();
+        for key in &keys {
+            let answer = node.verify(json!({ "key": key })).await;
+            assert_eq!(answer.code(), "valid", "{answer:?}");
+            first.push(answer.json["key_id"].clone());
+        }
+        for id in &first {
+            node.wait_for_use(id.as_str().unwrap()).await;
+        }
+        // Each is read from the database again.
+        for item in imported["items"].as_array().unwrap() {
+            let path = format!("/v1/api-keys/{}", item["id"].as_str().expect("an id"));
+            assert_eq!(node.patch(&path, json!({ "name": "changed" })).await.status, 200);
+        }
+        for (key, id) in keys.iter().zip(&first) {
+            let answer = node.verify(json!({ "key": key })).await;
+            assert_eq!((answer.code(), &answer.json["key_id"]), ("valid", id), "{answer:?}");
+        }
+        // And nothing that was noted with it is held up.
+        let other = node.new_key(json!({})).await;
+        assert_eq!(node.code_of(other["key"].as_str().unwrap()).await, "valid");
+        node.wait_for_use(other["id"].as_str().unwrap()).await;
+    }
+
     async fn an_import_stops_at_the_plan(node: Node) {
         let organization = node.new_organization("small", "pro").await;
         let items: Vec<Value> = (0..8).map(|n| json!({ "name": "k", "hash": sha256_hex(&n.to_string()), "algorithm": "sha256" })).collect();

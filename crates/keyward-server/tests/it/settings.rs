@@ -28,19 +28,6 @@ async fn judged(node: &Node, settings: Value, cases: &[(Value, &str)]) {
     }
 }
 
-/// Asks until the key shows a last use; the node writes them every second.
-async fn wait_for_use(node: &Node, id: &str) -> Value {
-    let mut tries = tokio::time::interval(std::time::Duration::from_millis(20));
-    for _ in 0..500 {
-        tries.tick().await;
-        let key = node.get(&format!("/v1/api-keys/{id}")).await.json;
-        if !key["last_used_at"].is_null() {
-            return key;
-        }
-    }
-    panic!("the use was never written");
-}
-
 on_both! {
     async fn a_key_lives_between_1_and_365_days(node: Node) {
         for days in [0, -1, 366, i64::MAX] {
@@ -241,7 +228,7 @@ on_both! {
         node.verify(json!({ "key": issued["key"], "ip": "::ffff:192.0.2.9", "dry_run": true })).await;
         node.clock.advance_seconds(5);
         node.verify(json!({ "key": issued["key"], "ip": "::ffff:192.0.2.9" })).await;
-        let used = wait_for_use(&node, id).await;
+        let used = node.wait_for_use(id).await;
         assert_eq!((text(&used, "last_used_at"), text(&used, "last_used_ip")), ("2026-11-20T12:00:05Z", "192.0.2.9"));
         assert_eq!(used["secrets"][0]["last_used_at"], used["last_used_at"]);
         let stats = node.get(&format!("/v1/api-keys/{id}/stats")).await.json;

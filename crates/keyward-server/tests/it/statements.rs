@@ -209,7 +209,7 @@ slices! {
         ],
     }
     "../../../keyward/src/verify/sql.rs" as verify {
-        Both: [FIND, FIND_BY_SECRET, SALTED, IMPORT_PREFIXES, DIGEST, REHASH, TOUCH],
+        Both: [FIND, FIND_BY_SECRET, SALTED, IMPORT_PREFIXES, DIGESTS, REHASH, TOUCH],
     }
 }
 

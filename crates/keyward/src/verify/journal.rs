@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 use keyward_core::id::{self, Id};
 use keyward_core::key::{self, KeyDigest};
 use keyward_core::record::KeyRecord;
+use keyward_core::text::hex;
 use keyward_core::time::Timestamp;
 use keyward_core::verdict::Outcome;
 use serde_json::json;
 use tokio::sync::Notify;
 
 use super::{Verifier, sql as statements};
+use crate::announce::Subject;
 use crate::audit::{Event, EventType};
 use crate::change::Change;
 use crate::context::Context;
@@ -48,7 +50,8 @@ pub(super) struct Journal {
     resolution_seconds: u32,
     uses: Mutex<Vec<(Id<id::KeySecret>, Use)>>,
     unwritten: tokio::sync::Mutex<Unwritten>,
-    rehashes: Mutex<HashMap<Id<id::KeySecret>, Rehash>>,
+    /// By the digest that is to be written.
+    rehashes: Mutex<HashMap<[u8; 32], Rehash>>,
     refusals: Mutex<Refusals>,
     nudged: Notify,
 }
@@ -97,7 +100,7 @@ impl Use {
 
 #[derive(Clone, Copy)]
 struct Rehash {
-    digest: KeyDigest,
+    secret: Id<id::KeySecret>,
     pepper_version: u32,
 }
 
@@ -142,7 +145,7 @@ impl Journal {
     /// Notes that a secret's digest is to be replaced by our own under the present pepper.
     pub(super) fn note_rehash(&self, secret: Id<id::KeySecret>, digest: KeyDigest, pepper_version: u32) {
         let mut rehashes = self.rehashes.lock().expect("no one panics while noting");
-        rehashes.insert(secret, Rehash { digest, pepper_version });
+        rehashes.insert(*digest.as_bytes(), Rehash { secret, pepper_version });
     }
 
     /// Notes a refusal for the log: never the string itself, at most its last four characters.
@@ -278,29 +281,30 @@ impl Verifier {
     async fn write_rehashes(&self) -> Result<bool> {
         let rehashes: HashMap<_, _> = {
             let noted = self.journal.rehashes.lock().expect("no one panics while noting");
-            noted.iter().take(MAX_REHASHES).map(|(secret, rehash)| (*secret, *rehash)).collect()
+            noted.iter().take(MAX_REHASHES).map(|(digest, rehash)| (*digest, *rehash)).collect()
         };
         if rehashes.is_empty() {
             return Ok(false);
         }
+        let row = |(digest, rehash): (&[u8; 32], &Rehash)| {
+            json!([rehash.secret.uuid().simple().to_string(), hex(digest), rehash.pepper_version])
+        };
+        let rows = || Json(rehashes.iter().map(row).collect::<Vec<_>>());
         let context = Context::system("rehash");
         let mut change = Change::begin(&self.ground, &context).await?;
-        let mut replaced = 0;
-        for (secret, rehash) in &rehashes {
-            // What another node remembers under the older digest is out of date.
-            let older: Option<(Option<Vec<u8>>,)> =
-                crate::db::sql(statements::DIGEST).bind(*secret).optional(change.tx()).await?;
-            let Some((older,)) = older else { continue };
-            if let Some(bytes) = older.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()) {
-                change.touch(crate::announce::Subject::Secret(KeyDigest::from_bytes(bytes).slot()));
-            }
-            let update = crate::db::sql(statements::REHASH).bind(*secret).bind(rehash.digest.as_bytes().to_vec());
-            replaced += update.bind(rehash.pepper_version).execute(change.tx()).await?;
+        // What another node remembers under the older digests is out of date.
+        let older: Vec<(Vec<u8>,)> = statements::DIGESTS.within(change.tx()).bind(rows()).all(change.tx()).await?;
+        for bytes in older.into_iter().filter_map(|(bytes,)| <[u8; 32]>::try_from(bytes).ok()) {
+            change.touch(Subject::Secret(KeyDigest::from_bytes(bytes).slot()));
         }
-        let event = Event::new(EventType::System, "secrets_rehashed", "instance", "peppers");
-        change.commit(event.details(json!({ "secrets": replaced }))).await?;
+        let replaced = statements::REHASH.within(change.tx()).bind(rows()).execute(change.tx()).await?;
+        // None, where another node was faster.
+        if replaced > 0 {
+            let event = Event::new(EventType::System, "secrets_rehashed", "instance", "peppers");
+            change.commit(event.details(json!({ "secrets": replaced }))).await?;
+        }
         let mut noted = self.journal.rehashes.lock().expect("no one panics while noting");
-        noted.retain(|secret, _| !rehashes.contains_key(secret));
+        noted.retain(|digest, _| !rehashes.contains_key(digest));
         Ok(!noted.is_empty())
     }
 }

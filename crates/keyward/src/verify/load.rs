@@ -148,7 +148,10 @@ impl Verifier {
             for index in 0..CANDIDATES {
                 statement = statement.bind(chunk.get(index).cloned());
             }
-            if let Some(row) = statement.optional::<SecretRow>(&self.ground.db).await? {
+            // One string that was imported twice under two algorithms has two rows: the foremost candidate is meant, ours first.
+            let rows: Vec<SecretRow> = statement.all(&self.ground.db).await?;
+            let place = |row: &SecretRow| chunk.iter().position(|digest| row.digest.as_ref() == Some(digest));
+            if let Some(row) = rows.into_iter().min_by_key(place) {
                 if row.digest.as_deref() != Some(digest.as_bytes().as_slice()) {
                     self.journal.note_rehash(row.secret_id, *digest, self.peppers.current().version());
                 }

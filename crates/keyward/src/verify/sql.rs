@@ -28,9 +28,24 @@ pub const SALTED: &str =
     "SELECT id, scheme, encoded FROM key_secret WHERE encoded IS NOT NULL AND hint IN ($1, '') LIMIT 40";
 pub const IMPORT_PREFIXES: &str = "SELECT prefix AS value FROM import_prefix";
 
-pub const DIGEST: &str = "SELECT digest AS value FROM key_secret WHERE id = $1";
-pub const REHASH: &str =
-    "UPDATE key_secret SET digest = $2, scheme = 'native', encoded = NULL, pepper_version = $3 WHERE id = $1";
+/// The digests of secrets now, of rows of which the first is the secret.
+pub const DIGESTS: Pair = Pair {
+    sqlite: "SELECT digest AS value FROM key_secret
+        WHERE id IN (SELECT unhex(value ->> 0) FROM json_each($1)) AND digest IS NOT NULL",
+    postgres: "SELECT digest AS value FROM key_secret
+        WHERE id IN (SELECT (value ->> 0)::uuid FROM jsonb_array_elements($1)) AND digest IS NOT NULL",
+};
+
+/// Rows of `[secret, digest, pepper]`. One string that was imported twice keeps one native digest.
+pub const REHASH: Pair = Pair {
+    sqlite: "UPDATE key_secret SET digest = r.digest, scheme = 'native', encoded = NULL, pepper_version = r.pepper
+        FROM (SELECT unhex(value ->> 0) AS id, unhex(value ->> 1) AS digest, value ->> 2 AS pepper FROM json_each($1)) r
+        WHERE key_secret.id = r.id AND NOT EXISTS (SELECT 1 FROM key_secret o WHERE o.digest = r.digest)",
+    postgres: "UPDATE key_secret SET digest = r.digest, scheme = 'native', encoded = NULL, pepper_version = r.pepper
+        FROM (SELECT (value ->> 0)::uuid AS id, decode(value ->> 1, 'hex') AS digest, (value ->> 2)::bigint AS pepper
+                FROM jsonb_array_elements($1)) r
+        WHERE key_secret.id = r.id AND NOT EXISTS (SELECT 1 FROM key_secret o WHERE o.digest = r.digest)",
+};
 
 /// Rows of `[secret, microseconds, address]`; never sets a use back.
 pub const TOUCH: Pair = Pair {

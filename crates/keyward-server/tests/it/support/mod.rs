@@ -260,6 +260,19 @@ impl Node {
     pub async fn verify(&self, body: Value) -> Answer {
         self.post("/v1/api-keys/verify", body).await
     }
+
+    /// Asks until the key shows a last use, and answers it; the node writes them every second.
+    pub async fn wait_for_use(&self, id: &str) -> Value {
+        let mut tries = tokio::time::interval(std::time::Duration::from_millis(20));
+        for _ in 0..500 {
+            tries.tick().await;
+            let key = self.get(&format!("/v1/api-keys/{id}")).await.json;
+            if !key["last_used_at"].is_null() {
+                return key;
+            }
+        }
+        panic!("the use was never written");
+    }
 }
 
 /// Follows no redirect; believes the authority that stands in the file of a node's certificate, if there is one.
