@@ -11,6 +11,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use crate::accounts::plans::Plans;
 use crate::announce::nodes::{self, Follower, Hint};
 use crate::audit::{Audit, Classes};
+use crate::db::Checkpointer;
 use crate::error::Result;
 use crate::ground::Ground;
 use crate::idempotency::Idempotency;
@@ -32,6 +33,8 @@ const LOOK_FOR_MAILS_EVERY: Duration = Duration::from_secs(5);
 const INDEX_EVERY: Duration = Duration::from_secs(1);
 /// So many events can as well be looked at one by one; an instance in which little happens need not index anything.
 const WORTH_INDEXING: i64 = 1_000;
+/// How often SQLite's log is moved into its file: some megabytes at a time where verifications fill a core.
+const CHECKPOINT_DATABASE_EVERY: Duration = Duration::from_secs(5);
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
 /// What the tasks work for.
@@ -95,6 +98,10 @@ impl Tasks {
             let follower = Follower::join(ground.clone(), stale_bound).await?;
             running.push(tokio::spawn(follow(ground, follower, stale_bound, rounds(stale_bound / 4))));
         } else {
+            if let Some(checkpointer) = ground.db.checkpointer().await? {
+                let rounds = rounds(CHECKPOINT_DATABASE_EVERY).later();
+                running.push(tokio::spawn(checkpoint_database(checkpointer, rounds)));
+            }
             running.push(tokio::spawn(index(audit, rounds(INDEX_EVERY).later())));
         }
         Ok(Self { stop, running })
@@ -278,6 +285,15 @@ async fn index(audit: Audit, mut rounds: Rounds) {
         };
         tell(indexed.await, "details of events could not be indexed; it is tried again");
     }
+}
+
+/// Moves SQLite's log into its file. What is left when the node stops, closing the database moves.
+async fn checkpoint_database(mut checkpointer: Checkpointer, mut rounds: Rounds) {
+    let otherwise = "the database's log could not be moved into its file; it is tried again";
+    while rounds.next().await {
+        tell(checkpointer.run().await.map_err(Into::into), otherwise);
+    }
+    tell(checkpointer.close().await.map_err(Into::into), otherwise);
 }
 
 /// Signs the book as it grows, the last time when the node stops.

@@ -4,6 +4,7 @@
 //! Nothing outside this folder names the driver.
 
 mod bulk;
+mod checkpoint;
 mod columns;
 pub mod dialect;
 mod migrate;
@@ -23,6 +24,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
 pub use bulk::{Bulk, Upsert};
+pub use checkpoint::Checkpointer;
 pub(crate) use migrate::{Applied, Schema};
 pub(crate) use row::row;
 pub use row::{FromRow, Row};
@@ -94,9 +96,10 @@ pub enum Tx {
     Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
 }
 
-/// Pages in the log of SQLite after which they are moved into the file. A batch of records touches a thousand pages by itself;
-/// those that the next batches touch as well are moved once for all of them.
-const CHECKPOINT_PAGES: &str = "8192";
+/// Pages in the log of SQLite after which the writer moves them into the file itself, where the `Checkpointer` was too slow or does
+/// not run. A batch of records touches a thousand pages by itself; those that the next batches touch as well are moved once for all
+/// of them.
+const CHECKPOINT_PAGES: &str = "16384";
 
 /// How long a statement waits for a connection before the database counts as unreachable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
