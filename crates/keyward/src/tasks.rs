@@ -33,8 +33,9 @@ const LOOK_FOR_MAILS_EVERY: Duration = Duration::from_secs(5);
 const INDEX_EVERY: Duration = Duration::from_secs(1);
 /// So many events can as well be looked at one by one; an instance in which little happens need not index anything.
 const WORTH_INDEXING: i64 = 1_000;
-/// How often SQLite's log is moved into its file: some megabytes at a time where verifications fill a core.
-const CHECKPOINT_DATABASE_EVERY: Duration = Duration::from_secs(5);
+/// How often SQLite's log is moved into its file: where verifications fill a core some megabytes each time, which the kernel takes to
+/// the disk in one piece of less than a millisecond.
+const CHECKPOINT_DATABASE_EVERY: Duration = Duration::from_secs(1);
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 
 /// What the tasks work for.
@@ -99,7 +100,8 @@ impl Tasks {
             running.push(tokio::spawn(follow(ground, follower, stale_bound, rounds(stale_bound / 4))));
         } else {
             if let Some(checkpointer) = ground.db.checkpointer().await? {
-                let rounds = rounds(CHECKPOINT_DATABASE_EVERY).later();
+                // Where somebody writes meanwhile, something is left in the log, and it grows.
+                let rounds = rounds(CHECKPOINT_DATABASE_EVERY).between();
                 running.push(tokio::spawn(checkpoint_database(checkpointer, rounds)));
             }
             running.push(tokio::spawn(index(audit, rounds(INDEX_EVERY).later())));
@@ -135,6 +137,12 @@ impl Rounds {
     /// The first not before its time.
     fn later(mut self) -> Self {
         self.timer.reset();
+        self
+    }
+
+    /// Half a round apart from those that began at the same time.
+    fn between(mut self) -> Self {
+        self.timer.reset_after(self.timer.period() * 3 / 2);
         self
     }
 

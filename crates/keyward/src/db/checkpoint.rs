@@ -6,9 +6,6 @@ use sqlx::{ConnectOptions, Connection};
 
 use super::{Db, DbError};
 
-/// The lowest priority, a seventieth of a processor that others fill. What it is too slow for, the writer still does.
-const NICE: i32 = 19;
-
 /// A connection that does nothing else. It holds no lock that a reader or the writer needs.
 pub struct Checkpointer(SqliteConnection);
 
@@ -34,17 +31,73 @@ impl Checkpointer {
     }
 }
 
-/// Lowers the priority of the connection's thread. Only SQLite runs on it: so from its progress handler.
+/// Puts the connection's thread into the idle class: it runs where nobody else wants to, and stops at once for who does. What it is
+/// too slow for then, the writer still does. Only SQLite runs on that thread: so from its progress handler.
 async fn give_way(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     connection.lock_handle().await?.set_progress_handler(1, || {
-        // Elsewhere it would be the whole process's.
         #[cfg(target_os = "linux")]
-        if let Err(error) = rustix::process::nice(NICE) {
-            tracing::debug!(%error, "the priority stays as it is");
+        if let Err(error) = into_idle_class() {
+            tracing::debug!(?error, "the thread that moves the database's log keeps its priority");
         }
         true
     });
     sqlx::query("SELECT 1").execute(&mut *connection).await?;
     connection.lock_handle().await?.remove_progress_handler();
     Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn into_idle_class() -> Result<(), thread_priority::Error> {
+    use thread_priority::{NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy};
+
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    let thread = thread_priority::thread_native_id();
+    thread_priority::set_thread_priority_and_policy(thread, ThreadPriority::Min, idle)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::db::{ddl, sql};
+
+    /// `SCHED_IDLE` of Linux.
+    const IDLE: u32 = 5;
+
+    /// What stands in the file by itself, without its log.
+    async fn rows_in(file: &Path) -> Option<usize> {
+        let copy = file.with_file_name("copy.db");
+        std::fs::copy(file, &copy).unwrap();
+        let db = Db::read_sqlite(&copy).await.unwrap();
+        let rows = sql("SELECT value FROM noted").all::<(i64,)>(&db).await;
+        db.close().await;
+        rows.ok().map(|rows| rows.len())
+    }
+
+    /// The scheduling class of every thread of this process.
+    fn classes() -> Vec<u32> {
+        let threads = std::fs::read_dir("/proc/self/task").unwrap();
+        let stat = threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("stat")).ok());
+        // The second field is a name in parentheses; the class is the 41st.
+        stat.filter_map(|stat| stat.rsplit_once(')')?.1.split_whitespace().nth(38)?.parse().ok()).collect()
+    }
+
+    #[tokio::test]
+    async fn the_log_is_moved_by_a_thread_that_gives_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("keyward.db");
+        let db = Db::open_sqlite(&file).await.unwrap();
+        ddl("CREATE TABLE noted (value INTEGER)").run(&mut db.session().await.unwrap()).await.unwrap();
+        sql("INSERT INTO noted VALUES (1), (2)").execute(&db).await.unwrap();
+        let mut checkpointer = db.checkpointer().await.unwrap().expect("SQLite has a log");
+        if cfg!(target_os = "linux") {
+            assert!(classes().contains(&IDLE));
+        }
+        assert_eq!(rows_in(&file).await, None);
+        checkpointer.run().await.unwrap();
+        assert_eq!(rows_in(&file).await, Some(2));
+        checkpointer.close().await.unwrap();
+        db.close().await;
+    }
 }
