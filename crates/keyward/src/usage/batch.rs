@@ -7,9 +7,16 @@ use std::sync::Arc;
 use keyward_core::verdict::Outcome;
 use uuid::Uuid;
 
-/// First byte of a written batch.
-const VERSION: u8 = 1;
-const ENTRY_BYTES: usize = 16 + 16 + 8;
+use super::bytes::{read_id, read_number, read_text, take, write_id, write_number, write_text};
+
+/// First byte of a written batch: in which form the entries follow.
+const VERSION: u8 = 2;
+/// Ids in full and eight bytes of calls; such batches may wait where an older Keyward stopped.
+const FULL: u8 = 1;
+/// Of an entry whose key and secret were made together, soon before or after those of the entry before it.
+const ENTRY_BYTES: usize = 25;
+/// The least of any entry.
+const LEAST_BYTES: usize = 3;
 
 /// What the counts of many keys have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -104,15 +111,15 @@ impl Batch {
         for (group, entries) in &self.groups {
             bytes.extend_from_slice(group.organization.as_bytes());
             bytes.extend_from_slice(&group.minute.to_le_bytes());
-            for text in [group.outcome.as_str(), &group.route] {
-                bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
-                bytes.extend_from_slice(text.as_bytes());
-            }
+            write_text(&mut bytes, group.outcome.as_str());
+            write_text(&mut bytes, &group.route);
             bytes.extend_from_slice(&(entries.len() as u32).to_le_bytes());
+            let mut before = Uuid::nil();
             for entry in entries {
-                bytes.extend_from_slice(entry.key.as_bytes());
-                bytes.extend_from_slice(entry.secret.as_bytes());
-                bytes.extend_from_slice(&entry.calls.to_le_bytes());
+                write_id(&mut bytes, entry.key, before);
+                write_id(&mut bytes, entry.secret, entry.key);
+                write_number(&mut bytes, entry.calls);
+                before = entry.key;
             }
         }
         bytes
@@ -120,25 +127,42 @@ impl Batch {
 
     /// `None` for what `to_bytes` never wrote.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let mut rest = bytes.strip_prefix(&[VERSION])?;
+        let (version, mut rest) = bytes.split_first()?;
+        let read = match *version {
+            VERSION => read_entry,
+            FULL => read_full_entry,
+            _ => return None,
+        };
         let mut batch = Self::default();
         while !rest.is_empty() {
             let group = Group {
                 organization: Uuid::from_bytes(take(&mut rest)?),
                 minute: i64::from_le_bytes(take(&mut rest)?),
-                outcome: Outcome::from_code(text(&mut rest)?)?,
-                route: text(&mut rest)?.into(),
+                outcome: Outcome::from_code(read_text(&mut rest)?)?,
+                route: read_text(&mut rest)?.into(),
             };
             let count = u32::from_le_bytes(take(&mut rest)?) as usize;
-            let mut entries = Vec::with_capacity(count.min(rest.len() / ENTRY_BYTES));
+            let mut entries = Vec::with_capacity(count.min(rest.len() / LEAST_BYTES));
+            let mut before = Uuid::nil();
             for _ in 0..count {
-                let (key, secret) = (Uuid::from_bytes(take(&mut rest)?), Uuid::from_bytes(take(&mut rest)?));
-                entries.push(Entry { key, secret, calls: u64::from_le_bytes(take(&mut rest)?) });
+                let entry = read(&mut rest, before)?;
+                before = entry.key;
+                entries.push(entry);
             }
             batch.add_all(group, entries);
         }
         Some(batch)
     }
+}
+
+fn read_entry(rest: &mut &[u8], before: Uuid) -> Option<Entry> {
+    let key = read_id(rest, before)?;
+    Some(Entry { key, secret: read_id(rest, key)?, calls: read_number(rest)? })
+}
+
+fn read_full_entry(rest: &mut &[u8], _: Uuid) -> Option<Entry> {
+    let (key, secret) = (Uuid::from_bytes(take(rest)?), Uuid::from_bytes(take(rest)?));
+    Some(Entry { key, secret, calls: u64::from_le_bytes(take(rest)?) })
 }
 
 /// A batch that is being filled: entries are gathered, and its map is asked once for all that have a group in common.
@@ -179,19 +203,6 @@ impl Drop for Filling<'_> {
     }
 }
 
-pub(super) fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (taken, left) = rest.split_first_chunk()?;
-    *rest = left;
-    Some(*taken)
-}
-
-pub(super) fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
-    let length = u32::from_le_bytes(take(rest)?) as usize;
-    let (text, left) = rest.split_at_checked(length)?;
-    *rest = left;
-    std::str::from_utf8(text).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,6 +231,22 @@ mod tests {
         assert!((1..bytes.len()).any(|end| Batch::from_bytes(&bytes[..end]).is_none()));
         assert_eq!(Batch::from_bytes(&[]), None);
         assert_eq!(Batch::from_bytes(&[VERSION + 1]), None);
+    }
+
+    #[test]
+    fn batches_of_older_versions_are_read() {
+        let entry = entry(3, 300);
+        let expected = batch([(group(4, "GET /"), entry)]);
+        let mut bytes = vec![FULL];
+        bytes.extend_from_slice(Uuid::from_u128(7).as_bytes());
+        bytes.extend_from_slice(&4i64.to_le_bytes());
+        write_text(&mut bytes, "valid");
+        write_text(&mut bytes, "GET /");
+        bytes.extend_from_slice(&1u32.to_le_bytes());
+        bytes.extend_from_slice(entry.key.as_bytes());
+        bytes.extend_from_slice(entry.secret.as_bytes());
+        bytes.extend_from_slice(&entry.calls.to_le_bytes());
+        assert_eq!(Batch::from_bytes(&bytes), Some(expected));
     }
 
     #[test]

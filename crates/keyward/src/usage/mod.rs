@@ -6,6 +6,7 @@
 
 mod add_up;
 mod batch;
+mod bytes;
 mod flush;
 mod fold;
 mod ingest;

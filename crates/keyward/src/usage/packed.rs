@@ -7,7 +7,7 @@ use keyward_core::time::Timestamp;
 use keyward_core::usd::Usd;
 use uuid::Uuid;
 
-use super::batch::{take, text};
+use super::bytes::{read_number, read_text, take, write_number, write_text};
 use super::rollup::{ErrorLine, Level, Rollup, Slot};
 use super::totals::Totals;
 
@@ -50,15 +50,15 @@ impl Rollup<'static> {
             let [level] = take(&mut rest)?;
             let level = *Level::ALL.get(usize::from(level))?;
             let (starts_at, key) = (read_time(&mut rest)?, Uuid::from_bytes(take(&mut rest)?));
-            let slot = Slot { level, starts_at, key, route: Cow::Owned(text(&mut rest)?.to_owned()) };
+            let slot = Slot { level, starts_at, key, route: Cow::Owned(read_text(&mut rest)?.to_owned()) };
             let totals = read_totals(&mut rest)?;
             self.sums.entry(slot).or_default().merge(&totals);
         }
         while !rest.is_empty() {
             let (day, key) = (read_time(&mut rest)?, Uuid::from_bytes(take(&mut rest)?));
-            let status = read_number(&mut rest)?;
-            let line = ErrorLine { day, key, status, error: Cow::Owned(text(&mut rest)?.to_owned()) };
-            *self.errors.entry(line).or_default() += read_number(&mut rest)?;
+            let status = read_sum(&mut rest)?;
+            let line = ErrorLine { day, key, status, error: Cow::Owned(read_text(&mut rest)?.to_owned()) };
+            *self.errors.entry(line).or_default() += read_sum(&mut rest)?;
         }
         Some(())
     }
@@ -74,9 +74,9 @@ fn numbers(totals: &Totals) -> [i64; 8] {
 fn read_totals(rest: &mut &[u8]) -> Option<Totals> {
     let mut numbers = [0; 8];
     for number in &mut numbers {
-        *number = read_number(rest)?;
+        *number = read_sum(rest)?;
     }
-    let length = usize::try_from(read_number(rest)?).ok()?;
+    let length = usize::try_from(read_sum(rest)?).ok()?;
     let (durations, left) = rest.split_at_checked(length)?;
     *rest = left;
     let [calls, client_errors, server_errors, request_bytes, response_bytes, tokens_in, tokens_out, cost] = numbers;
@@ -93,30 +93,8 @@ fn read_totals(rest: &mut &[u8]) -> Option<Totals> {
     })
 }
 
-fn write_text(bytes: &mut Vec<u8>, text: &str) {
-    bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
-    bytes.extend_from_slice(text.as_bytes());
-}
-
-/// LEB128: most of the numbers are small, and none is negative.
-fn write_number(bytes: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        bytes.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
-}
-
-fn read_number(rest: &mut &[u8]) -> Option<i64> {
-    let mut number = 0u64;
-    for shift in (0..64).step_by(7) {
-        let [byte] = take(rest)?;
-        number |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return i64::try_from(number).ok();
-        }
-    }
-    None
+fn read_sum(rest: &mut &[u8]) -> Option<i64> {
+    i64::try_from(read_number(rest)?).ok()
 }
 
 fn read_time(rest: &mut &[u8]) -> Option<Timestamp> {
