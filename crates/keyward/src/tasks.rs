@@ -33,8 +33,8 @@ const LOOK_FOR_MAILS_EVERY: Duration = Duration::from_secs(5);
 const INDEX_EVERY: Duration = Duration::from_secs(1);
 /// So many events can as well be looked at one by one; an instance in which little happens need not index anything.
 const WORTH_INDEXING: i64 = 1_000;
-/// How often SQLite's log is moved into its file: where verifications fill a core some megabytes each time, which the kernel takes to
-/// the disk in one piece of less than a millisecond.
+/// How often SQLite's log is moved into its file: often, since what has gathered goes to the disk in one piece, for which the kernel
+/// keeps the core.
 const CHECKPOINT_DATABASE_EVERY: Duration = Duration::from_secs(1);
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 

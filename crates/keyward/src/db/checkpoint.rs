@@ -62,42 +62,46 @@ mod tests {
     use super::*;
     use crate::db::{ddl, sql};
 
+    type Tested<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
     /// `SCHED_IDLE` of Linux.
     const IDLE: u32 = 5;
 
-    /// What stands in the file by itself, without its log.
-    async fn rows_in(file: &Path) -> Option<usize> {
+    /// Rows that stand in the file by itself, without its log; `None` where not even their table does.
+    async fn rows_in(file: &Path) -> Tested<Option<usize>> {
         let copy = file.with_file_name("copy.db");
-        std::fs::copy(file, &copy).unwrap();
-        let db = Db::read_sqlite(&copy).await.unwrap();
+        std::fs::copy(file, &copy)?;
+        let db = Db::read_sqlite(&copy).await?;
         let rows = sql("SELECT value FROM noted").all::<(i64,)>(&db).await;
         db.close().await;
-        rows.ok().map(|rows| rows.len())
+        Ok(rows.ok().map(|rows| rows.len()))
     }
 
     /// The scheduling class of every thread of this process.
-    fn classes() -> Vec<u32> {
-        let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    fn classes() -> Tested<Vec<u32>> {
+        let threads = std::fs::read_dir("/proc/self/task")?;
         let stat = threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("stat")).ok());
         // The second field is a name in parentheses; the class is the 41st.
-        stat.filter_map(|stat| stat.rsplit_once(')')?.1.split_whitespace().nth(38)?.parse().ok()).collect()
+        let class = |stat: String| stat.rsplit_once(')')?.1.split_whitespace().nth(38)?.parse().ok();
+        Ok(stat.filter_map(class).collect())
     }
 
     #[tokio::test]
-    async fn the_log_is_moved_by_a_thread_that_gives_way() {
-        let folder = tempfile::tempdir().unwrap();
+    async fn the_log_is_moved_by_a_thread_that_gives_way() -> Tested {
+        let folder = tempfile::tempdir()?;
         let file = folder.path().join("keyward.db");
-        let db = Db::open_sqlite(&file).await.unwrap();
-        ddl("CREATE TABLE noted (value INTEGER)").run(&mut db.session().await.unwrap()).await.unwrap();
-        sql("INSERT INTO noted VALUES (1), (2)").execute(&db).await.unwrap();
-        let mut checkpointer = db.checkpointer().await.unwrap().expect("SQLite has a log");
+        let db = Db::open_sqlite(&file).await?;
+        ddl("CREATE TABLE noted (value INTEGER)").run(&mut db.session().await?).await?;
+        sql("INSERT INTO noted VALUES (1), (2)").execute(&db).await?;
+        let mut checkpointer = db.checkpointer().await?.expect("SQLite has a log");
         if cfg!(target_os = "linux") {
-            assert!(classes().contains(&IDLE));
+            assert!(classes()?.contains(&IDLE));
         }
-        assert_eq!(rows_in(&file).await, None);
-        checkpointer.run().await.unwrap();
-        assert_eq!(rows_in(&file).await, Some(2));
-        checkpointer.close().await.unwrap();
+        assert_eq!(rows_in(&file).await?, None);
+        checkpointer.run().await?;
+        assert_eq!(rows_in(&file).await?, Some(2));
+        checkpointer.close().await?;
         db.close().await;
+        Ok(())
     }
 }

@@ -76,7 +76,7 @@ fn read_totals(rest: &mut &[u8]) -> Option<Totals> {
     for number in &mut numbers {
         *number = read_sum(rest)?;
     }
-    let length = usize::try_from(read_sum(rest)?).ok()?;
+    let length = usize::try_from(read_number(rest)?).ok()?;
     let (durations, left) = rest.split_at_checked(length)?;
     *rest = left;
     let [calls, client_errors, server_errors, request_bytes, response_bytes, tokens_in, tokens_out, cost] = numbers;
