@@ -208,7 +208,8 @@ async fn answer(
         (None, hot::FORWARD_AUTH_PATH) => {
             let (parts, _) = request.into_parts();
             let asked = asked(peer, &parts, id_text.as_str(), at);
-            gateway::forward_auth::answer(&app, &asked, &mut Familiar::default()).await.into_response(at)
+            let (mut familiar, mut verdict) = Default::default();
+            gateway::forward_auth::answer(&app, &asked, &mut familiar, &mut verdict).await.into_response(at)
         }
         (None, _) => {
             request.extensions_mut().insert(peer);

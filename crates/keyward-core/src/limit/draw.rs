@@ -346,7 +346,7 @@ impl Decision {
 impl Count {
     /// The highest `warn_at` that use has newly reached.
     fn crossed(&mut self, rule: &LimitRule, limit: u64, remaining: u64) -> Option<Notice> {
-        let percent = (u128::from(limit - remaining.min(limit)) * 100 / u128::from(limit)) as u8;
+        let percent = percent(limit - remaining.min(limit), limit);
         // Below a step again, it may be told again.
         let reached = rule.warn_at.iter().copied().filter(|step| *step <= percent).max().unwrap_or(0);
         let was = self.told;
@@ -359,11 +359,17 @@ impl Count {
     }
 }
 
+/// How much of a limit is used, at most 100.
+fn percent(used: u64, limit: u64) -> u8 {
+    // A limit is far below what would not fit (`MAX_COUNT`).
+    (used.saturating_mul(100) / limit.max(1)).min(100) as u8
+}
+
 /// Percentages of a quota that are told.
 const QUOTA_STEPS: [u8; 3] = [100, 80, 50];
 
 fn crossed_quota(rule: &QuotaRule, used: &mut QuotaUse) -> Option<Notice> {
-    let percent = (u128::from(used.used()) * 100 / u128::from(rule.limit.max(1))).min(100) as u8;
+    let percent = percent(used.used(), rule.limit);
     let step = QUOTA_STEPS.into_iter().find(|step| *step <= percent).filter(|step| *step > used.told)?;
     used.told = step;
     Some(Notice { limit: None, percent: Some(step), limit_value: rule.limit })

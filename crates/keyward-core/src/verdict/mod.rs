@@ -161,16 +161,35 @@ pub struct Verdict {
     pub checks: Vec<Check>,
 }
 
-impl Verdict {
-    /// A verdict on a known key before any limit was asked.
-    pub fn of(outcome: Outcome, record: Arc<KeyRecord>) -> Self {
-        Self { record: Some(record), ..Self::unknown(outcome, false) }
+/// No key is known yet: room for a verdict.
+impl Default for Verdict {
+    fn default() -> Self {
+        Self::unknown(Outcome::NotFound, false)
     }
+}
 
+impl Verdict {
     /// A verdict without a record: malformed or not found.
     pub fn unknown(outcome: Outcome, dry_run: bool) -> Self {
         let checks = if dry_run { explain_unknown(outcome) } else { Vec::new() };
         Self { outcome, record: None, limits: SmallVec::new(), quota: None, unknown_limit: None, checks }
+    }
+
+    /// Judges a key by every rule that needs no counter, in the place of whatever was judged before.
+    pub fn judge(&mut self, key: &KeyRecord, request: &Request<'_>, now: Timestamp) {
+        self.clear();
+        self.outcome = judge(key, request, now);
+        if request.dry_run {
+            self.checks = explain(key, request, now);
+        }
+    }
+
+    /// Holds on to nothing and nobody.
+    pub fn clear(&mut self) {
+        self.record = None;
+        self.limits.clear();
+        (self.quota, self.unknown_limit) = (None, None);
+        self.checks.clear();
     }
 
     /// Takes in what was decided about the limits; a rule that refused before stays the outcome.

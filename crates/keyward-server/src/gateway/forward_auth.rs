@@ -35,10 +35,16 @@ static TARGETS: [HeaderName; 3] = [
 static METHODS: [HeaderName; 2] =
     [HeaderName::from_static("x-forwarded-method"), HeaderName::from_static("x-original-method")];
 
-pub async fn answer<F: Fields>(app: &App, asked: &Asked<'_, F>, familiar: &mut Familiar) -> Reply {
-    match judge(app, asked, familiar).await {
-        Ok(verdict) if verdict.is_valid() => Reply::Admitted(verdict),
-        Ok(verdict) => Reply::Other(turn_away(app, &verdict, asked)),
+/// Judges what a proxy asks about; the verdict stands in `verdict` then.
+pub async fn answer<'v, F: Fields>(
+    app: &App,
+    asked: &Asked<'_, F>,
+    familiar: &mut Familiar,
+    verdict: &'v mut Verdict,
+) -> Reply<'v> {
+    match judge(app, asked, familiar, verdict).await {
+        Ok(()) if verdict.is_valid() => Reply::Admitted(verdict),
+        Ok(()) => Reply::Other(Box::new(turn_away(app, verdict, asked))),
         Err(problem) => {
             if problem.0.code == Code::Forbidden {
                 let presented = asked.fields.text(&SERVICE_KEY);
@@ -48,12 +54,17 @@ pub async fn answer<F: Fields>(app: &App, asked: &Asked<'_, F>, familiar: &mut F
                 // Boxed: what seldom happens is not carried by every call.
                 Box::pin(note_refusal_beneath(app, presented, address, call, asked.request_id, &problem)).await;
             }
-            Reply::Other(refuse(app, &problem, asked.request_id))
+            Reply::Other(Box::new(refuse(app, &problem, asked.request_id)))
         }
     }
 }
 
-async fn judge<F: Fields>(app: &App, asked: &Asked<'_, F>, familiar: &mut Familiar) -> Result<Verdict, Problem> {
+async fn judge<F: Fields>(
+    app: &App,
+    asked: &Asked<'_, F>,
+    familiar: &mut Familiar,
+    verdict: &mut Verdict,
+) -> Result<(), Problem> {
     let (fields, peer, verifier) = (asked.fields, asked.peer.address.ip(), &app.keyward.verifier);
     let target = first(fields, &TARGETS);
     let presented = presented(app, fields, target);
@@ -71,7 +82,10 @@ async fn judge<F: Fields>(app: &App, asked: &Asked<'_, F>, familiar: &mut Famili
     if let Some(query) = asked.query {
         wanted.read(query)?;
     }
-    let Some(sought) = sought else { return Ok(Verdict::unknown(Outcome::NotFound, false)) };
+    let Some(sought) = sought else {
+        *verdict = Verdict::unknown(Outcome::NotFound, false);
+        return Ok(());
+    };
     let scopes: Vec<&str> = wanted.scopes.iter().map(AsRef::as_ref).collect();
     let request = verdict::Request {
         reach,
@@ -82,7 +96,7 @@ async fn judge<F: Fields>(app: &App, asked: &Asked<'_, F>, familiar: &mut Famili
         path: target.map(path_of),
         ..verdict::Request::default()
     };
-    verifier.verify_sought(&sought, &request, asked.at).await.map_err(cannot_judge)
+    verifier.verify_sought(&sought, &request, asked.at, verdict).await.map_err(cannot_judge)
 }
 
 /// What the proxy asks for in the query of its own call.

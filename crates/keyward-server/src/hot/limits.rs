@@ -17,6 +17,33 @@ pub const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-type
 /// The name of the quota among the policies.
 const QUOTA: &str = "quota";
 
+/// What stands around the names and numbers of the two fields. Few pieces: each is put with a call of its own.
+struct Marks {
+    open: &'static str,
+    next: &'static str,
+    quantity: &'static str,
+    remaining: &'static str,
+    quota_quantity: &'static str,
+    quota_remaining: &'static str,
+}
+
+/// The marks of a field, with these quotes around the names.
+macro_rules! marks {
+    ($quote:literal) => {
+        Marks {
+            open: $quote,
+            next: concat!(", ", $quote),
+            quantity: concat!($quote, ";q="),
+            remaining: concat!($quote, ";r="),
+            quota_quantity: concat!("quota", $quote, ";q="),
+            quota_remaining: concat!("quota", $quote, ";r="),
+        }
+    };
+}
+
+const IN_FIELD: Marks = marks!("\"");
+const IN_JSON: Marks = marks!("\\\"");
+
 /// Writes `"limits":[…],"quota":…,"headers":{…}`.
 pub fn write(verdict: &Verdict, now: Timestamp, out: &mut Vec<u8>) {
     put!(out, "\"limits\":[");
@@ -35,11 +62,10 @@ pub fn write(verdict: &Verdict, now: Timestamp, out: &mut Vec<u8>) {
     }
     put!(out, ",\"headers\":{");
     if has_policies(verdict) {
-        // Quotes are part of the fields' syntax.
         put!(out, "\"RateLimit-Policy\":\"");
-        policies(verdict, "\\\"", out);
+        policies(verdict, &IN_JSON, out);
         put!(out, "\",\"RateLimit\":\"");
-        states(verdict, now, "\\\"", out);
+        states(verdict, now, &IN_JSON, out);
         put!(out, "\"");
     }
     put!(out, "}");
@@ -48,8 +74,8 @@ pub fn write(verdict: &Verdict, now: Timestamp, out: &mut Vec<u8>) {
 /// Puts the two fields on an answer, if there are any.
 pub fn put_fields(verdict: &Verdict, now: Timestamp, answer: &mut impl PutField) {
     if has_policies(verdict) {
-        answer.put_field(&POLICY, |out| policies(verdict, "\"", out));
-        answer.put_field(&STATE, |out| states(verdict, now, "\"", out));
+        answer.put_field(&POLICY, |out| policies(verdict, &IN_FIELD, out));
+        answer.put_field(&STATE, |out| states(verdict, now, &IN_FIELD, out));
     }
 }
 
@@ -84,27 +110,30 @@ fn has_policies(verdict: &Verdict) -> bool {
     !verdict.limits.is_empty() || verdict.quota.is_some()
 }
 
-fn policies(verdict: &Verdict, quote: &str, out: &mut Vec<u8>) {
+fn policies(verdict: &Verdict, marks: &Marks, out: &mut Vec<u8>) {
+    let mut open = marks.open;
     for (index, LimitState { rule, .. }) in verdict.limits.iter().enumerate() {
-        put!(out, if index > 0 { ", " } else { "" }, quote);
+        put!(out, open);
         name(&verdict.limits, index, out);
-        put!(out, quote, ";q=", rule.limit, ";w=", rule.window_seconds);
+        put!(out, marks.quantity, rule.limit, ";w=", rule.window_seconds);
+        open = marks.next;
     }
     if let Some(quota) = verdict.quota {
-        put!(out, if verdict.limits.is_empty() { "" } else { ", " }, quote, QUOTA, quote, ";q=", quota.limit);
+        put!(out, open, marks.quota_quantity, quota.limit);
     }
 }
 
-fn states(verdict: &Verdict, now: Timestamp, quote: &str, out: &mut Vec<u8>) {
+fn states(verdict: &Verdict, now: Timestamp, marks: &Marks, out: &mut Vec<u8>) {
+    let mut open = marks.open;
     for (index, LimitState { remaining, reset_seconds, .. }) in verdict.limits.iter().enumerate() {
-        put!(out, if index > 0 { ", " } else { "" }, quote);
+        put!(out, open);
         name(&verdict.limits, index, out);
-        put!(out, quote, ";r=", *remaining, ";t=", *reset_seconds);
+        put!(out, marks.remaining, *remaining, ";t=", *reset_seconds);
+        open = marks.next;
     }
     if let Some(quota) = verdict.quota {
         let left = (quota.resets_at.as_seconds() - now.as_seconds()).max(0) as u64;
-        put!(out, if verdict.limits.is_empty() { "" } else { ", " }, quote, QUOTA, quote);
-        put!(out, ";r=", quota.remaining, ";t=", left);
+        put!(out, open, marks.quota_remaining, quota.remaining, ";t=", left);
     }
 }
 
@@ -143,10 +172,10 @@ mod tests {
             .into_iter()
             .collect();
         let (mut policy, mut out) = (Vec::new(), Vec::new());
-        policies(&verdict, "\"", &mut policy);
+        policies(&verdict, &IN_FIELD, &mut policy);
         let expected = r#""requests";q=10;w=60, "requests-60";q=10;w=60, "requests-1";q=10;w=1, "tokens";q=10;w=60"#;
         assert_eq!(String::from_utf8(policy).unwrap(), expected);
-        states(&verdict, Timestamp::from_micros(0), "\"", &mut out);
+        states(&verdict, Timestamp::from_micros(0), &IN_FIELD, &mut out);
         assert!(String::from_utf8(out).unwrap().starts_with(r#""requests";r=9;t=1, "#));
         assert_eq!(violated(&verdict), ["requests", "requests-60", "requests-1", "tokens"]);
     }

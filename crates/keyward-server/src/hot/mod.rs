@@ -43,16 +43,16 @@ pub struct Asked<'a, F> {
 }
 
 /// What a hot route answers.
-pub enum Reply {
+pub enum Reply<'a> {
     /// A verdict as JSON.
     Told(Vec<u8>),
     /// The proxy may let the request through.
-    Admitted(Verdict),
+    Admitted(&'a Verdict),
     /// All else, which is seldom asked for in haste.
-    Other(Response<Body>),
+    Other(Box<Response<Body>>),
 }
 
-impl Reply {
+impl Reply<'_> {
     pub fn into_response(self, at: Timestamp) -> Response<Body> {
         match self {
             Self::Told(body) => {
@@ -62,10 +62,10 @@ impl Reply {
             }
             Self::Admitted(verdict) => {
                 let mut response = whole(StatusCode::NO_CONTENT, Bytes::new());
-                forward_auth::tell(&verdict, at, response.headers_mut());
+                forward_auth::tell(verdict, at, response.headers_mut());
                 response
             }
-            Self::Other(response) => response,
+            Self::Other(response) => *response,
         }
     }
 }

@@ -86,7 +86,7 @@ pub async fn answer<F: Fields, B: AsRef<[u8]>>(
     familiar: &mut Familiar,
     body: impl Future<Output = Result<B, Problem>>,
     mut out: Vec<u8>,
-) -> Reply {
+) -> Reply<'static> {
     match judge(app, asked, familiar, body, &mut out).await {
         Ok(()) => Reply::Told(out),
         Err(problem) => {
@@ -98,7 +98,7 @@ pub async fn answer<F: Fields, B: AsRef<[u8]>>(
                 // Boxed: what seldom happens is not carried by every call.
                 Box::pin(note_refusal_beneath(app, presented, address, call, asked.request_id, &problem)).await;
             }
-            Reply::Other(refuse(app, &problem, asked.request_id))
+            Reply::Other(Box::new(refuse(app, &problem, asked.request_id)))
         }
     }
 }
@@ -140,9 +140,11 @@ pub async fn verify(
     let verifier = &app.keyward.verifier;
     // The record comes near while the rest of the body is looked at.
     let sought = verifier.seek(&asked.key);
-    let judge =
-        async |request: &verdict::Request<'_>| verifier.verify_sought(&sought, request, at).await.map_err(cannot_judge);
-    let verdict = with_request(reach, asked, judge).await?;
+    let mut verdict = Verdict::default();
+    let judge = async |request: &verdict::Request<'_>| {
+        verifier.verify_sought(&sought, request, at, &mut verdict).await.map_err(cannot_judge)
+    };
+    with_request(reach, asked, judge).await?;
     refuse_unknown_limit(&verdict)?;
     answer::write(&verdict, at, out);
     Ok(())

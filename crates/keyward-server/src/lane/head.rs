@@ -63,12 +63,38 @@ pub struct Head<'h, 'b> {
 }
 
 /// Header fields as they came.
-pub struct Lines<'h, 'b>(&'h [Header<'b>]);
+pub struct Lines<'h, 'b> {
+    lines: &'h [Header<'b>],
+    lengths: Lengths,
+}
+
+/// Which lengths the names of fields have, a bit for each: most names that are looked for are not there, and few that are there
+/// are as long.
+#[derive(Default)]
+struct Lengths(u64);
+
+impl Lengths {
+    fn add(&mut self, name: &str) {
+        self.0 |= Self::bit(name);
+    }
+
+    fn may_have(&self, name: &str) -> bool {
+        self.0 & Self::bit(name) != 0
+    }
+
+    /// Names of 63 and more share one.
+    fn bit(name: &str) -> u64 {
+        1 << name.len().min(63)
+    }
+}
 
 impl Fields for Lines<'_, '_> {
     fn first(&self, name: &HeaderName) -> Option<&[u8]> {
         let name = name.as_str();
-        self.0.iter().find(|line| line.name.eq_ignore_ascii_case(name)).map(|line| line.value)
+        if !self.lengths.may_have(name) {
+            return None;
+        }
+        self.lines.iter().find(|line| line.name.eq_ignore_ascii_case(name)).map(|line| line.value)
     }
 
     fn text(&self, name: &HeaderName) -> Option<&str> {
@@ -77,12 +103,12 @@ impl Fields for Lines<'_, '_> {
     }
 
     fn every<'a>(&'a self, name: &HeaderName) -> Vec<&'a [u8]> {
-        let lines = self.0.iter().filter(|line| line.name.eq_ignore_ascii_case(name.as_str()));
+        let lines = self.lines.iter().filter(|line| line.name.eq_ignore_ascii_case(name.as_str()));
         lines.map(|line| line.value).collect()
     }
 
     fn to_map(&self) -> HeaderMap {
-        let lines = self.0.iter();
+        let lines = self.lines.iter();
         lines.filter_map(|line| Some((line.name.parse().ok()?, HeaderValue::from_bytes(line.value).ok()?))).collect()
     }
 }
@@ -109,16 +135,26 @@ pub fn read<'h, 'b>(held: &'b [u8], slots: &'h mut Slots<'b>) -> Step<'h, 'b> {
         && request.version == Some(1)
         && query.is_none_or(|query| *route == Route::ForwardAuth && is_plain_query(query))
         && has_whole_line_ends(&held[..head_len]);
-    let Some(body_len) = body_len(request.headers, *route).filter(|_| is_plain) else { return Step::Other };
+    let mut lengths = Lengths::default();
+    let Some(body_len) = body_len(request.headers, *route, &mut lengths).filter(|_| is_plain) else {
+        return Step::Other;
+    };
     // A body that did not come along is waited for as hyper does.
     let Some(body) = held.get(head_len..head_len + body_len) else { return Step::Other };
-    Step::Asked(Head { route: *route, query, fields: Lines(request.headers), body, len: head_len + body_len })
+    Step::Asked(Head {
+        route: *route,
+        query,
+        fields: Lines { lines: request.headers, lengths },
+        body,
+        len: head_len + body_len,
+    })
 }
 
-/// The length of the body, if every field is plain: text, and none that changes how the request is read.
-fn body_len(lines: &[Header<'_>], route: Route) -> Option<usize> {
+/// The length of the body, if every field is plain: text, and none that changes how the request is read. Notes the lengths of names.
+fn body_len(lines: &[Header<'_>], route: Route, lengths: &mut Lengths) -> Option<usize> {
     let mut body_len = None;
     for line in lines {
+        lengths.add(line.name);
         is_text(line.value).then_some(())?;
         if FRAMING.iter().any(|name| line.name.eq_ignore_ascii_case(name)) {
             return None;

@@ -10,6 +10,7 @@ mod write;
 use std::io;
 
 use keyward::Familiar;
+use keyward_core::verdict::Verdict;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -109,7 +110,7 @@ impl Lane<'_> {
         let asked =
             Asked { peer: self.peer, method: route.method(), query, fields: &head.fields, request_id: id.as_str(), at };
         let mut reply = match route {
-            Route::ForwardAuth => forward_auth::answer(self.app, &asked, &mut kept.familiar).await,
+            Route::ForwardAuth => forward_auth::answer(self.app, &asked, &mut kept.familiar, &mut kept.verdict).await,
             Route::Verify => {
                 let body = std::future::ready(Ok(head.body));
                 let told = std::mem::take(&mut kept.told);
@@ -122,6 +123,7 @@ impl Lane<'_> {
             told.clear();
             kept.told = told;
         }
+        kept.verdict.clear();
         self.activity.end();
         is_last
     }
@@ -138,6 +140,7 @@ async fn send(stream: &mut TcpStream, out: &mut Vec<u8>, interrupts: &mut Interr
 #[derive(Default)]
 struct Kept {
     familiar: Familiar,
-    /// Room for a verdict.
+    /// Room for a verdict, and for its text.
+    verdict: Verdict,
     told: Vec<u8>,
 }

@@ -32,7 +32,7 @@ static ON_ALL: LazyLock<Vec<u8>> = LazyLock::new(|| {
 pub async fn answer(
     app: &App,
     peer: Peer,
-    reply: &mut Reply,
+    reply: &mut Reply<'_>,
     request_id: &str,
     at: Timestamp,
     closing: bool,

@@ -19,7 +19,7 @@ use keyward_core::problem::Code;
 use keyward_core::quota::QuotaCounter;
 use keyward_core::record::KeyRecord;
 use keyward_core::time::Timestamp;
-use keyward_core::verdict::Request;
+use keyward_core::verdict::{Request, Verdict};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -56,13 +56,6 @@ struct Noted {
     at: Timestamp,
 }
 
-/// What became of a call's limits.
-pub(crate) enum Drawn {
-    Decided(Decision),
-    /// The call names a limit, by index, that nobody has set.
-    Unknown(usize),
-}
-
 /// How long the first connection to Redis may take without being told of.
 const START: Duration = Duration::from_secs(1);
 /// A slice that was fetched may be used up by others before the call comes to it.
@@ -89,36 +82,59 @@ impl Limits {
         }
     }
 
-    /// Draws on every limit and quota of the call, from memory. `None` when something has to be fetched first, which `draw_slowly`
-    /// does; then nothing was taken.
-    pub(crate) fn draw(&self, record: &KeyRecord, asked: &Request<'_>, now: Timestamp) -> Option<Drawn> {
+    /// Draws on every limit and quota of the call, from memory, and tells the verdict of them. `None` when something has to be
+    /// fetched first, which `draw_slowly` does; then nothing was taken.
+    pub(crate) fn draw(
+        &self,
+        record: &KeyRecord,
+        asked: &Request<'_>,
+        now: Timestamp,
+        verdict: &mut Verdict,
+    ) -> Option<()> {
         let drawn = match limit::applicable(record, asked) {
             Ok(drawn) => drawn,
-            Err(unknown) => return Some(Drawn::Unknown(unknown)),
+            Err(unknown) => {
+                verdict.unknown_limit = Some(unknown);
+                return Some(());
+            }
         };
         let decision = limit::draw(record, &drawn, asked, now, self.counting()?).ok()?;
         self.follow_up(&decision, record, now);
-        Some(Drawn::Decided(decision))
+        verdict.limited(decision, asked.dry_run);
+        Some(())
     }
 
     /// The same where something has to be fetched: the saved use of a quota, a slice of a shared budget, or the whole
     /// decision.
-    pub(crate) async fn draw_slowly(&self, record: &KeyRecord, asked: &Request<'_>, now: Timestamp) -> Result<Drawn> {
+    pub(crate) async fn draw_slowly(
+        &self,
+        record: &KeyRecord,
+        asked: &Request<'_>,
+        now: Timestamp,
+        verdict: &mut Verdict,
+    ) -> Result<()> {
         let drawn = match limit::applicable(record, asked) {
             Ok(drawn) => drawn,
-            Err(unknown) => return Ok(Drawn::Unknown(unknown)),
+            Err(unknown) => {
+                verdict.unknown_limit = Some(unknown);
+                return Ok(());
+            }
         };
         for _ in 0..MAX_TRIES {
             let Some(counting) = self.counting() else {
                 match self.draw_exactly(record, &drawn, asked, now).await? {
-                    Some(decision) => return Ok(Drawn::Decided(decision)),
+                    Some(decision) => {
+                        verdict.limited(decision, asked.dry_run);
+                        return Ok(());
+                    }
                     None => continue,
                 }
             };
             match limit::draw(record, &drawn, asked, now, counting) {
                 Ok(decision) => {
                     self.follow_up(&decision, record, now);
-                    return Ok(Drawn::Decided(decision));
+                    verdict.limited(decision, asked.dry_run);
+                    return Ok(());
                 }
                 Err(wanting) => self.fetch(record, &drawn, &wanting, now).await?,
             }

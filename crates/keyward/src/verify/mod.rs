@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use keyward_core::key::KeyDigest;
-use keyward_core::limit::Decision;
 use keyward_core::record::KeyRecord;
 use keyward_core::time::Timestamp;
 use keyward_core::verdict::{self, Outcome, Reach, Request, Verdict};
@@ -28,7 +27,7 @@ use crate::audit::Classes;
 use crate::config::{KeySettings, VerifySettings};
 use crate::ground::Ground;
 use crate::keys::peppers::Peppers;
-use crate::limits::{Drawn, Limits};
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::usage::meter::Meter;
 use absent::Absent;
@@ -171,43 +170,48 @@ impl Verifier {
         sought: &Sought<'_>,
         request: &Request<'_>,
         now: Timestamp,
-    ) -> Option<Judged<Verdict>> {
+        verdict: &mut Verdict,
+    ) -> Option<Judged<()>> {
         if self.meter.is_strict() {
             return None;
         }
         let Some(digest) = &sought.digest else {
-            return Some(self.conclude_unknown(Outcome::Malformed, sought.presented, request, now));
+            return Some(self.conclude_unknown(Outcome::Malformed, sought.presented, request, now, verdict));
         };
         let record = self.remembered(digest, now).filter(|record| request.reach.includes(record.tenant.id))?;
         let located = self.located(&record, request);
         let request = located.as_ref().unwrap_or(request);
-        let outcome = verdict::judge(&record, request, now);
-        let drawn = match self.asks_limits(outcome, request) {
-            Ok(true) => self.limits.draw(&record, request, now)?,
-            Ok(false) => Drawn::Decided(Decision::default()),
+        verdict.judge(&record, request, now);
+        match self.asks_limits(verdict.outcome, request) {
+            Ok(true) => self.limits.draw(&record, request, now, verdict)?,
+            Ok(false) => {}
             Err(error) => return Some(Err(error)),
-        };
-        Some(self.settle(outcome, drawn, record, request, now))
+        }
+        Some(self.settle(record, request, now, verdict))
     }
 
     /// The same whatever it takes.
     #[cold]
-    async fn verify_slowly(&self, sought: &Sought<'_>, request: &Request<'_>, now: Timestamp) -> Judged<Verdict> {
-        let verdict = match self.find(sought, request.reach, now).await? {
+    async fn verify_slowly(
+        &self,
+        sought: &Sought<'_>,
+        request: &Request<'_>,
+        now: Timestamp,
+        verdict: &mut Verdict,
+    ) -> Judged<()> {
+        match self.find(sought, request.reach, now).await? {
             Ok(record) => {
                 let located = self.located(&record, request);
                 let request = located.as_ref().unwrap_or(request);
-                let outcome = verdict::judge(&record, request, now);
-                let drawn = match self.asks_limits(outcome, request)? {
-                    true => self.draw_slowly(&record, request, now).await?,
-                    false => Drawn::Decided(Decision::default()),
-                };
-                self.settle(outcome, drawn, record, request, now)?
+                verdict.judge(&record, request, now);
+                if self.asks_limits(verdict.outcome, request)? {
+                    self.draw_slowly(&record, request, now, verdict).await?;
+                }
+                self.settle(record, request, now, verdict)?;
             }
-            Err(outcome) => self.conclude_unknown(outcome, sought.presented, request, now)?,
-        };
-        self.commit_counts().await.map_err(cannot_judge)?;
-        Ok(verdict)
+            Err(outcome) => self.conclude_unknown(outcome, sought.presented, request, now, verdict)?,
+        }
+        self.commit_counts().await.map_err(cannot_judge)
     }
 
     /// Whether limits are asked: once every rule has passed. A dry run looks at them in any case.
@@ -222,35 +226,34 @@ impl Verifier {
         Ok(true)
     }
 
-    async fn draw_slowly(&self, record: &KeyRecord, request: &Request<'_>, now: Timestamp) -> Judged<Drawn> {
-        self.limits.draw_slowly(record, request, now).await.map_err(|error| {
+    async fn draw_slowly(
+        &self,
+        record: &KeyRecord,
+        request: &Request<'_>,
+        now: Timestamp,
+        verdict: &mut Verdict,
+    ) -> Judged<()> {
+        self.limits.draw_slowly(record, request, now, verdict).await.map_err(|error| {
             self.metrics.unjudged.inc();
             cannot_judge(error)
         })
     }
 
-    /// Counts a judged key and notes its use.
+    /// Counts a judged key and notes its use, where anything was decided.
     fn settle(
         &self,
-        outcome: Outcome,
-        drawn: Drawn,
         record: Arc<KeyRecord>,
         request: &Request<'_>,
         now: Timestamp,
-    ) -> Judged<Verdict> {
-        let checks = if request.dry_run { verdict::explain(&record, request, now) } else { Vec::new() };
-        let mut verdict = Verdict { checks, ..Verdict::of(outcome, record) };
-        match drawn {
-            Drawn::Decided(decision) => verdict.limited(decision, request.dry_run),
-            Drawn::Unknown(index) => {
-                verdict.unknown_limit = Some(index);
-                return Ok(verdict);
+        verdict: &mut Verdict,
+    ) -> Judged<()> {
+        verdict.record = Some(record);
+        match &verdict.record {
+            Some(record) if verdict.unknown_limit.is_none() && !request.dry_run => {
+                self.note(verdict, record, request, now)
             }
+            _ => Ok(()),
         }
-        if let Some(record) = verdict.record.as_ref().filter(|_| !request.dry_run) {
-            self.note(&verdict, record, request, now)?;
-        }
-        Ok(verdict)
     }
 
     /// The request with the country of its address, where the key has a rule about countries; others do not pay for the look-up.
@@ -282,17 +285,18 @@ impl Verifier {
         presented: &str,
         request: &Request<'_>,
         now: Timestamp,
-    ) -> Judged<Verdict> {
-        let verdict = Verdict::unknown(outcome, request.dry_run);
+        verdict: &mut Verdict,
+    ) -> Judged<()> {
+        *verdict = Verdict::unknown(outcome, request.dry_run);
         if !request.dry_run {
             if self.classes.note(outcome) {
-                self.classes.put(&verdict, None, request.ip, now).map_err(cannot_judge)?;
+                self.classes.put(verdict, None, request.ip, now).map_err(cannot_judge)?;
             }
             self.metrics.count(outcome);
             self.meter.count_unknown(outcome, now);
             self.journal.note_refusal(outcome, None, Some(presented), request.ip, now);
         }
-        Ok(verdict)
+        Ok(())
     }
 
     /// Who presents this service key, if it is in force from that address. Counts nothing but its last use.
@@ -335,23 +339,27 @@ impl Verifier {
         request: &Request<'_>,
         now: Timestamp,
     ) -> Result<Verdict, CannotJudge> {
-        self.verify_sought(&self.seek(presented), request, now).await
+        let mut verdict = Verdict::default();
+        self.verify_sought(&self.seek(presented), request, now, &mut verdict).await?;
+        Ok(verdict)
     }
 
-    /// `Verify::verify` as of `now`, for what was sought before.
+    /// `Verify::verify` as of `now`, for what was sought before. It stands in `verdict` then: a verdict is large, and through many
+    /// hands it would be moved each time.
     ///
     /// # Errors
-    /// When no verdict could be reached.
+    /// When no verdict could be reached; what stands in `verdict` means nothing then.
     pub async fn verify_sought(
         &self,
         sought: &Sought<'_>,
         request: &Request<'_>,
         now: Timestamp,
-    ) -> Result<Verdict, CannotJudge> {
-        match self.verify_from_memory(sought, request, now) {
+        verdict: &mut Verdict,
+    ) -> Result<(), CannotJudge> {
+        match self.verify_from_memory(sought, request, now, verdict) {
             Some(judged) => judged,
             // Boxed, so that the common way does not carry it.
-            None => Box::pin(self.verify_slowly(sought, request, now)).await,
+            None => Box::pin(self.verify_slowly(sought, request, now, verdict)).await,
         }
     }
 
