@@ -1,6 +1,7 @@
 //! Verify and forward-auth over keys that are all in memory, beside servers that do nothing but answer.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
@@ -25,6 +26,9 @@ const MALFORMED: &str = "verify, malformed";
 const FORWARD_AUTH: &str = "forward-auth";
 const ECHO: &str = "axum JSON echo";
 const HELLO: &str = "hyper hello";
+/// A turn at full speed: short, as neighbours of the machine come and go within seconds, and those that are compared should meet the
+/// same ones.
+const TURN: Duration = Duration::from_secs(1);
 /// About the size of a forward-auth answer, for when there is none to measure.
 const HELLO_BYTES: usize = 280;
 
@@ -69,7 +73,7 @@ pub fn measure(options: &Options, program: &Path, report: &mut Report) -> Result
 
     let misses_before = instance.api.cache_misses()?;
     eprintln!("At full speed");
-    report.runs.add_rounds(&subjects, options.rounds, |_, _| Pace::Full { time: options.time() })?;
+    add_at_full_speed(options, &subjects, &mut report.runs)?;
     eprintln!("At half of that speed");
     subjects.retain(|subject| subject.name != MALFORMED);
     report.runs.add_rounds(&subjects, options.rounds, |runs, subject| half_of_peak(options, runs, subject))?;
@@ -100,8 +104,14 @@ pub fn measure_baselines(options: &Options, report: &mut Report) -> Result<()> {
         Subject::of(ECHO, echo.pid(), load(echo.address, &verify, Expected::VALID)),
         Subject::of(HELLO, hello.pid(), load(hello.address, &forward_auth, Expected::ADMITTED)),
     ];
-    report.runs.add_rounds(&subjects, options.rounds, |_, _| Pace::Full { time: options.time() })?;
+    add_at_full_speed(options, &subjects, &mut report.runs)?;
     report.runs.add_rounds(&subjects, options.rounds, |runs, subject| half_of_peak(options, runs, subject))
+}
+
+/// As long for each subject as the rounds are together.
+fn add_at_full_speed(options: &Options, subjects: &[Subject<'_>], runs: &mut Runs) -> Result<()> {
+    let turns = (options.time() * options.rounds).div_duration_f64(TURN).ceil() as u32;
+    runs.add_rounds(subjects, turns, |_, _| Pace::Full { time: TURN })
 }
 
 fn half_of_peak(options: &Options, runs: &Runs, subject: &Subject<'_>) -> Pace {

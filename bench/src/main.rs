@@ -50,7 +50,8 @@ pub struct Options {
     /// Keys in memory, picked at random.
     #[arg(long, default_value_t = 100_000, value_parser = number_up_to(10_000_000))]
     keys: usize,
-    /// Rounds in which every server has its turn; medians are taken over them.
+    /// Rounds in which every server has its turn; medians are taken over them. At full speed a turn is a second, and there are as
+    /// many more rounds.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
     /// Length of a turn.

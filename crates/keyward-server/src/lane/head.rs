@@ -64,6 +64,8 @@ pub struct Head<'h, 'b> {
 
 /// Header fields as they came.
 pub struct Lines<'h, 'b> {
+    /// The whole head, of which each line is a part.
+    text: &'b str,
     lines: &'h [Header<'b>],
     lengths: Lengths,
 }
@@ -98,8 +100,10 @@ impl Fields for Lines<'_, '_> {
     }
 
     fn text(&self, name: &HeaderName) -> Option<&str> {
-        // All of them are: others the lane does not take.
-        std::str::from_utf8(self.first(name)?).ok()
+        // All of the head was looked at once: field by field takes longer.
+        let value = self.first(name)?;
+        let start = value.as_ptr().addr().checked_sub(self.text.as_ptr().addr())?;
+        self.text.get(start..)?.get(..value.len())
     }
 
     fn every<'a>(&'a self, name: &HeaderName) -> Vec<&'a [u8]> {
@@ -139,12 +143,13 @@ pub fn read<'h, 'b>(held: &'b [u8], slots: &'h mut Slots<'b>) -> Step<'h, 'b> {
     let Some(body_len) = body_len(request.headers, *route, &mut lengths).filter(|_| is_plain) else {
         return Step::Other;
     };
+    let Ok(text) = std::str::from_utf8(&held[..head_len]) else { return Step::Other };
     // A body that did not come along is waited for as hyper does.
     let Some(body) = held.get(head_len..head_len + body_len) else { return Step::Other };
     Step::Asked(Head {
         route: *route,
         query,
-        fields: Lines { lines: request.headers, lengths },
+        fields: Lines { text, lines: request.headers, lengths },
         body,
         len: head_len + body_len,
     })
@@ -210,6 +215,31 @@ mod tests {
         for end in 0..get.len() {
             assert_eq!(taken(&get[..end]), Err("more"), "{end}");
         }
+    }
+
+    #[test]
+    fn fields_are_found_by_their_names() {
+        let (long, value) = ("x".repeat(80), "y".repeat(70));
+        let head = format!(
+            "GET /v1/forward-auth HTTP/1.1\r\nHost:\r\nX-One: 1\r\nx-two: \t 2 \r\n{long}: {value}\r\nx-one: 3\r\n\r\n"
+        );
+        let mut slots = slots();
+        let Step::Asked(Head { fields, .. }) = read(head.as_bytes(), &mut slots) else { panic!("it is plain") };
+        let name = |text: &str| HeaderName::from_bytes(text.as_bytes()).expect("a name");
+        for (wanted, expected) in [
+            ("host", Some("")),
+            ("x-one", Some("1")),
+            ("x-two", Some("2")),
+            (&long, Some(value.as_str())),
+            ("x-six", None),
+            ("x-twos", None),
+            (&"z".repeat(80), None),
+        ] {
+            assert_eq!(fields.text(&name(wanted)), expected, "{wanted}");
+            assert_eq!(fields.first(&name(wanted)), expected.map(str::as_bytes), "{wanted}");
+        }
+        assert_eq!(fields.every(&name("x-one")), [b"1", b"3"]);
+        assert_eq!(fields.to_map().len(), 5);
     }
 
     #[test]

@@ -92,15 +92,16 @@ impl Batch {
 
     /// The same in batches of at most `most` entries, neighbours together.
     pub fn into_parts(self, most: usize) -> impl Iterator<Item = Self> {
-        let mut entries = self
-            .groups
-            .into_iter()
-            .flat_map(|(group, entries)| entries.into_iter().map(move |entry| (group.clone(), entry)));
+        let mut groups = self.groups.into_iter().map(|(group, entries)| (group, entries.into_iter()));
+        let mut begun = None;
         std::iter::from_fn(move || {
             let mut part = Self::default();
-            let mut filling = part.fill();
-            entries.by_ref().take(most).for_each(|(group, entry)| filling.add(group, entry));
-            drop(filling);
+            while part.len < most
+                && let Some((group, mut entries)) = begun.take().or_else(|| groups.next())
+            {
+                part.add_all(group.clone(), entries.by_ref().take(most - part.len).collect());
+                begun = (entries.len() > 0).then_some((group, entries));
+            }
             (!part.is_empty()).then_some(part)
         })
     }
