@@ -5,6 +5,7 @@
 //! PostgreSQL refuses to run as root; then it runs as its own user, or as nobody.
 
 use std::fs::{self, DirBuilder, File};
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt as _, chown};
 use std::os::unix::process::CommandExt as _;
@@ -215,7 +216,12 @@ impl Account {
     }
 }
 
-/// A port of the loopback that nobody listens on now.
+/// A port of the loopback that nobody listens on now. It is none of those that the kernel hands out, so that no other socket gets it
+/// before the program that it is for has started.
 pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    let ports = 10_000..32_768;
+    let anywhere = RandomState::new().hash_one(()) as usize % ports.len();
+    let mut ports = ports.clone().cycle().skip(anywhere).take(ports.len());
+    let free = ports.find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok());
+    free.context("every port of the loopback is taken")
 }

@@ -37,7 +37,7 @@ pub async fn others_first() {
 }
 
 /// Returns when everything else had its turn that is ready to run on this thread. `tokio::task::yield_now` would also have the
-/// runtime ask the kernel for events first, which takes longer than the work that is let pass.
+/// runtime ask the kernel for events each time.
 async fn turn() {
     let mut given = false;
     poll_fn(|context| {

@@ -23,8 +23,6 @@ struct Marks {
     next: &'static str,
     quantity: &'static str,
     remaining: &'static str,
-    quota_quantity: &'static str,
-    quota_remaining: &'static str,
 }
 
 /// The marks of a field, with these quotes around the names.
@@ -35,8 +33,6 @@ macro_rules! marks {
             next: concat!(", ", $quote),
             quantity: concat!($quote, ";q="),
             remaining: concat!($quote, ";r="),
-            quota_quantity: concat!("quota", $quote, ";q="),
-            quota_remaining: concat!("quota", $quote, ";r="),
         }
     };
 }
@@ -119,7 +115,7 @@ fn policies(verdict: &Verdict, marks: &Marks, out: &mut Vec<u8>) {
         open = marks.next;
     }
     if let Some(quota) = verdict.quota {
-        put!(out, open, marks.quota_quantity, quota.limit);
+        put!(out, open, QUOTA, marks.quantity, quota.limit);
     }
 }
 
@@ -133,7 +129,7 @@ fn states(verdict: &Verdict, now: Timestamp, marks: &Marks, out: &mut Vec<u8>) {
     }
     if let Some(quota) = verdict.quota {
         let left = (quota.resets_at.as_seconds() - now.as_seconds()).max(0) as u64;
-        put!(out, open, marks.quota_remaining, quota.remaining, ";t=", left);
+        put!(out, open, QUOTA, marks.remaining, quota.remaining, ";t=", left);
     }
 }
 

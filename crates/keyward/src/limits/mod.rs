@@ -120,23 +120,31 @@ impl Limits {
                 return Ok(());
             }
         };
+        verdict.limited(self.decide(record, &drawn, asked, now).await?, asked.dry_run);
+        Ok(())
+    }
+
+    /// Fetches what is wanted until a decision can be made.
+    async fn decide(
+        &self,
+        record: &KeyRecord,
+        drawn: &[limit::Drawn<'_>],
+        asked: &Request<'_>,
+        now: Timestamp,
+    ) -> Result<Decision> {
         for _ in 0..MAX_TRIES {
             let Some(counting) = self.counting() else {
-                match self.draw_exactly(record, &drawn, asked, now).await? {
-                    Some(decision) => {
-                        verdict.limited(decision, asked.dry_run);
-                        return Ok(());
-                    }
+                match self.draw_exactly(record, drawn, asked, now).await? {
+                    Some(decision) => return Ok(decision),
                     None => continue,
                 }
             };
-            match limit::draw(record, &drawn, asked, now, counting) {
+            match limit::draw(record, drawn, asked, now, counting) {
                 Ok(decision) => {
                     self.follow_up(&decision, record, now);
-                    verdict.limited(decision, asked.dry_run);
-                    return Ok(());
+                    return Ok(decision);
                 }
-                Err(wanting) => self.fetch(record, &drawn, &wanting, now).await?,
+                Err(wanting) => self.fetch(record, drawn, &wanting, now).await?,
             }
         }
         // Others were faster each time.

@@ -45,7 +45,8 @@ impl Provider {
     /// Makes somebody known there, with what is told about them.
     pub async fn knows(&self, subject: &str, claims: Value) {
         let put = self.http.put(format!("{}/users/{subject}", self.issuer)).json(&claims).send().await;
-        assert!(put.expect("an answer").status().is_success());
+        let put = put.expect("an answer");
+        assert!(put.status().is_success(), "{} {:?}", put.status(), put.text().await);
     }
 
     /// Signs somebody in who was sent there; answers path and query of where they are sent back to.
