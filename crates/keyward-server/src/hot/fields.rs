@@ -81,7 +81,7 @@ pub fn text(value: &[u8]) -> Option<&str> {
 }
 
 /// Whether it is visible ASCII, spaces and tabs.
-pub fn is_text(value: &[u8]) -> bool {
+fn is_text(value: &[u8]) -> bool {
     // To the end in any case: so the compiler looks at many bytes at once.
     value.iter().fold(true, |so_far, byte| so_far & matches!(byte, b'\t' | b' '..=b'~'))
 }

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use httparse::{Header, Request, Status};
 use memchr::memchr_iter;
 
-use crate::hot::fields::{Fields, is_text, text};
+use crate::hot::fields::{Fields, text};
 use crate::hot::{FORWARD_AUTH_PATH, VERIFY_PATH};
 
 /// Most header fields of a request that the lane takes.
@@ -138,6 +138,7 @@ pub fn read<'h, 'b>(held: &'b [u8], slots: &'h mut Slots<'b>) -> Step<'h, 'b> {
         && request.method == Some(method.as_str())
         && request.version == Some(1)
         && query.is_none_or(|query| *route == Route::ForwardAuth && is_plain_query(query))
+        && held[..head_len].is_ascii()
         && has_whole_line_ends(&held[..head_len]);
     let mut lengths = Lengths::default();
     let Some(body_len) = body_len(request.headers, *route, &mut lengths).filter(|_| is_plain) else {
@@ -155,12 +156,11 @@ pub fn read<'h, 'b>(held: &'b [u8], slots: &'h mut Slots<'b>) -> Step<'h, 'b> {
     })
 }
 
-/// The length of the body, if every field is plain: text, and none that changes how the request is read. Notes the lengths of names.
+/// The length of the body, if every field is plain: none changes how the request is read. Notes the lengths of names.
 fn body_len(lines: &[Header<'_>], route: Route, lengths: &mut Lengths) -> Option<usize> {
     let mut body_len = None;
     for line in lines {
         lengths.add(line.name);
-        is_text(line.value).then_some(())?;
         if FRAMING.iter().any(|name| line.name.eq_ignore_ascii_case(name)) {
             return None;
         } else if line.name.eq_ignore_ascii_case("connection") {
@@ -282,6 +282,11 @@ mod tests {
             assert_eq!(taken(&format!("POST /v1/api-keys/verify HTTP/1.1\r\n{fields}\r\n1")), Err("other"), "{fields}");
         }
         let get = "GET /v1/forward-auth HTTP/1.1\r\n";
+        for byte in 0..=u8::MAX {
+            let is_text = matches!(byte, b'\t' | b' '..=b'~');
+            let head = [get.as_bytes(), b"X: a", &[byte], b"b\r\n\r\n"].concat();
+            assert_eq!(matches!(read(&head, &mut slots()), Step::Asked(_)), is_text, "{byte}");
+        }
         assert_eq!(taken(&format!("{get}Content-Length: 0\r\n\r\n")), Err("other"));
         assert_eq!(taken(&format!("{get}{}\r\n", "X: y\r\n".repeat(40))), Err("other"));
         assert_eq!(taken(&format!("{get}\n")), Err("other"));

@@ -5,13 +5,13 @@
 mod begun;
 mod head;
 mod interrupts;
+mod socket;
 mod write;
 
 use std::io;
 
 use keyward::Familiar;
 use keyward_core::verdict::Verdict;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::app::App;
@@ -23,6 +23,7 @@ use crate::serve::{Peer, new_request_id};
 pub use begun::Begun;
 use head::{Head, Route, Step};
 use interrupts::Interrupts;
+use socket::Socket;
 
 /// Bytes of requests that are held at most; a request beyond that is hyper's.
 const MAX_HELD: usize = 8_192;
@@ -57,17 +58,17 @@ struct Lane<'a> {
 }
 
 impl Lane<'_> {
-    async fn run(self, mut stream: TcpStream, mut interrupts: Interrupts<'_>) -> io::Result<Option<Begun<TcpStream>>> {
+    async fn run(self, stream: TcpStream, mut interrupts: Interrupts<'_>) -> io::Result<Option<Begun<TcpStream>>> {
         let (mut held, mut out) = (Vec::with_capacity(ROOM), Vec::with_capacity(ROOM));
-        let mut kept = Kept::default();
+        let (socket, mut kept) = (Socket(stream), Kept::default());
         loop {
             held.reserve(ROOM);
             if self.stopping.is_on() {
                 return Ok(None);
             }
-            match interrupts.while_resting(stream.read_buf(&mut held)).await {
-                None | Some(Ok(0)) => return Ok(None),
-                Some(read) => drop(read?),
+            match interrupts.while_resting(socket.read(&mut held)).await.transpose()? {
+                None | Some(0) => return Ok(None),
+                Some(_) => {}
             }
             let mut done = 0;
             let is_other = loop {
@@ -80,7 +81,7 @@ impl Lane<'_> {
                 done += head.len;
                 let is_last = self.answer(&head, &mut kept, &mut out).await;
                 if is_last || out.len() > MAX_GATHERED {
-                    let sent = send(&mut stream, &mut out, &mut interrupts).await?;
+                    let sent = send(&socket, &mut out, &mut interrupts).await?;
                     if is_last || !sent {
                         return Ok(None);
                     }
@@ -90,13 +91,13 @@ impl Lane<'_> {
                 // Others that have come are judged first, then all answers leave together: whoever reads them is woken up once for
                 // many, and each half of the work stays in the processor's caches (`docs/decisions/0006`).
                 others_first().await;
-                if !send(&mut stream, &mut out, &mut interrupts).await? {
+                if !send(&socket, &mut out, &mut interrupts).await? {
                     return Ok(None);
                 }
             }
             held.drain(..done);
             if is_other {
-                return Ok(Some(Begun::new(held, stream)));
+                return Ok(Some(Begun::new(held, socket.0)));
             }
         }
     }
@@ -130,8 +131,8 @@ impl Lane<'_> {
 }
 
 /// Sends the answers that were gathered; false where nobody reads them for too long.
-async fn send(stream: &mut TcpStream, out: &mut Vec<u8>, interrupts: &mut Interrupts<'_>) -> io::Result<bool> {
-    let sent = interrupts.unless_lost(stream.write_all(out)).await;
+async fn send(socket: &Socket, out: &mut Vec<u8>, interrupts: &mut Interrupts<'_>) -> io::Result<bool> {
+    let sent = interrupts.unless_lost(socket.write(out)).await;
     out.clear();
     sent.transpose().map(|sent| sent.is_some())
 }
