@@ -134,6 +134,7 @@ pub fn read<'h, 'b>(held: &'b [u8], slots: &'h mut Slots<'b>) -> Step<'h, 'b> {
         Some(end) => (&target[..end], Some(&target[end + 1..])),
         None => (target, None),
     };
+    // The parser takes no control character in a field but a tab: of what it took, ASCII is text.
     let is_plain = found == *path
         && request.method == Some(method.as_str())
         && request.version == Some(1)

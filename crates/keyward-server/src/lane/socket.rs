@@ -24,9 +24,10 @@ impl Socket {
                 // Where there was room for more, nothing is left: told as a read that found nothing, which spares that read.
                 if (1..room).contains(&count) { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
             };
-            match self.0.try_io(Interest::READABLE, receive) {
-                Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
-                _ => {}
+            if let Err(error) = self.0.try_io(Interest::READABLE, receive)
+                && error.kind() != ErrorKind::WouldBlock
+            {
+                return Err(error);
             }
             if let Some(count) = appended {
                 return Ok(count);
@@ -56,42 +57,44 @@ mod tests {
 
     use super::*;
 
-    async fn pair() -> (Socket, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (ours, theirs) = tokio::join!(listener.accept(), TcpStream::connect(listener.local_addr().unwrap()));
-        (Socket(ours.unwrap().0), theirs.unwrap())
+    async fn pair() -> io::Result<(Socket, TcpStream)> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let (ours, theirs) = tokio::join!(listener.accept(), TcpStream::connect(listener.local_addr()?));
+        Ok((Socket(ours?.0), theirs?))
     }
 
     #[tokio::test]
-    async fn bytes_come_behind_those_that_are_there_up_to_the_end() {
-        let (socket, mut peer) = pair().await;
+    async fn bytes_come_behind_those_that_are_there_up_to_the_end() -> io::Result<()> {
+        let (socket, mut peer) = pair().await?;
         let mut held = Vec::with_capacity(4);
         held.push(b'_');
         let room = held.capacity() - 1;
         let sent: Vec<u8> = (0..100).collect();
-        peer.write_all(&sent).await.unwrap();
-        assert_eq!(socket.read(&mut held).await.unwrap(), room);
+        peer.write_all(&sent).await?;
+        assert_eq!(socket.read(&mut held).await?, room);
         assert_eq!(held[1..], sent[..room]);
         held.reserve(200);
-        assert_eq!(socket.read(&mut held).await.unwrap(), 100 - room);
+        assert_eq!(socket.read(&mut held).await?, 100 - room);
         assert_eq!((held[0], &held[1..]), (b'_', &*sent));
         // What comes later is waited for.
         let (count, written) = tokio::join!(socket.read(&mut held), peer.write_all(b"more"));
-        assert_eq!((count.unwrap(), written.unwrap()), (4, ()));
+        assert_eq!((count?, written?), (4, ()));
         drop(peer);
-        assert_eq!(socket.read(&mut held).await.unwrap(), 0);
+        assert_eq!(socket.read(&mut held).await?, 0);
         assert!(held.ends_with(b"more"));
+        Ok(())
     }
 
     #[tokio::test]
-    async fn more_than_the_kernel_takes_at_once_is_sent_as_it_is_read() {
-        let (socket, mut peer) = pair().await;
+    async fn more_than_the_kernel_takes_at_once_is_sent_as_it_is_read() -> io::Result<()> {
+        let (socket, mut peer) = pair().await?;
         let bytes: Vec<u8> = (0..16_000_000_u32).map(|number| (number % 251) as u8).collect();
         let mut seen = vec![0; bytes.len()];
         let (sent, read) = tokio::join!(socket.write(&bytes), peer.read_exact(&mut seen));
-        assert_eq!((sent.unwrap(), read.unwrap()), ((), bytes.len()));
+        assert_eq!((sent?, read?), ((), bytes.len()));
         assert!(seen == bytes);
         drop(peer);
         assert!(socket.write(&bytes).await.is_err());
+        Ok(())
     }
 }
