@@ -212,7 +212,7 @@ pub fn draw(
         let (rule, state) = (&draw.bound.rule, &mut decision.limits[index]);
         state.remaining = state.remaining.saturating_sub(draw.cost);
         count.take(rule, draw.cost, now, counting, state);
-        decision.notices.extend(count.crossed(rule, counting.limit(rule), state.remaining));
+        decision.notices.extend(count.crossed(rule, counting.part(rule.limit), state.remaining));
     }
     for (quota, used) in &mut quotas {
         let Some(bucket) = used.bucket(now) else { continue };
@@ -250,9 +250,10 @@ impl Counting {
         }
     }
 
-    /// What this node may count of the limit.
-    fn limit(self, rule: &LimitRule) -> u64 {
-        (rule.limit / self.share()).max(1)
+    /// What this node may count of so many.
+    fn part(self, of: u64) -> u64 {
+        // Mostly a node is alone, and a division takes as long as all else here.
+        if self.share() == 1 { of.max(1) } else { (of / self.share()).max(1) }
     }
 
     /// The policy of this limit while its budget cannot be reached.
@@ -282,7 +283,7 @@ impl Count {
 
     /// `None` when a slice has to be fetched first.
     fn weigh(&mut self, rule: &LimitRule, cost: u64, now: Timestamp, counting: Counting) -> Option<Weight> {
-        let (limit, window, now) = (counting.limit(rule), rule.window_micros(), now.as_micros());
+        let (limit, window, now) = (counting.part(rule.limit), rule.window_micros(), now.as_micros());
         match counting.policy(rule) {
             Some(WhenUnreachable::Open) => return Some(Weight { fits: true, remaining: limit, wait: 0 }),
             Some(WhenUnreachable::Closed) => return Some(Weight { fits: false, remaining: 0, wait: 1 }),
@@ -297,7 +298,7 @@ impl Count {
                 Slice::Wanting => None,
             };
         }
-        let ceiling = (rule.ceiling() / counting.share()).max(1);
+        let ceiling = counting.part(rule.ceiling());
         let used = self.window.used(now, window);
         let fits = used.saturating_add(cost) <= ceiling;
         let wait = if fits {
@@ -346,11 +347,11 @@ impl Decision {
 impl Count {
     /// The highest `warn_at` that use has newly reached.
     fn crossed(&mut self, rule: &LimitRule, limit: u64, remaining: u64) -> Option<Notice> {
-        let percent = percent(limit - remaining.min(limit), limit);
+        let used = limit - remaining.min(limit);
         // Below a step again, it may be told again.
-        let reached = rule.warn_at.iter().copied().filter(|step| *step <= percent).max().unwrap_or(0);
+        let reached = rule.warn_at.iter().copied().filter(|step| reaches(used, *step, limit)).max().unwrap_or(0);
         let was = self.told;
-        self.told = if percent >= 100 { was.max(reached) } else { reached };
+        self.told = if used < limit { reached } else { was.max(reached) };
         (reached > was).then(|| Notice {
             limit: Some(rule.name.as_str().into()),
             percent: Some(reached),
@@ -359,18 +360,19 @@ impl Count {
     }
 }
 
-/// How much of a limit is used, at most 100.
-fn percent(used: u64, limit: u64) -> u8 {
+/// Whether so many percent of a limit are used.
+fn reaches(used: u64, percent: u8, limit: u64) -> bool {
     // A limit is far below what would not fit (`MAX_COUNT`).
-    (used.saturating_mul(100) / limit.max(1)).min(100) as u8
+    used.saturating_mul(100) >= limit.saturating_mul(percent.into())
 }
 
 /// Percentages of a quota that are told.
 const QUOTA_STEPS: [u8; 3] = [100, 80, 50];
 
 fn crossed_quota(rule: &QuotaRule, used: &mut QuotaUse) -> Option<Notice> {
-    let percent = percent(used.used(), rule.limit);
-    let step = QUOTA_STEPS.into_iter().find(|step| *step <= percent).filter(|step| *step > used.told)?;
+    let so_far = used.used();
+    let step =
+        QUOTA_STEPS.into_iter().find(|step| reaches(so_far, *step, rule.limit)).filter(|step| *step > used.told)?;
     used.told = step;
     Some(Notice { limit: None, percent: Some(step), limit_value: rule.limit })
 }
@@ -378,4 +380,16 @@ fn crossed_quota(rule: &QuotaRule, used: &mut QuotaUse) -> Option<Notice> {
 /// Microseconds as whole seconds, rounded up.
 pub fn whole_seconds(micros: i64) -> u64 {
     u64::try_from(micros).unwrap_or(0).div_ceil(1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limit::MAX_COUNT;
+
+    #[test]
+    fn a_percentage_is_reached_once_all_of_it_is_used() {
+        assert!(reaches(1, 33, 3) && !reaches(1, 34, 3));
+        assert!(reaches(MAX_COUNT, 100, MAX_COUNT) && !reaches(MAX_COUNT - 1, 100, MAX_COUNT));
+    }
 }

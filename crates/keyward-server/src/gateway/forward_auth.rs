@@ -69,10 +69,11 @@ async fn judge<F: Fields>(
     let target = first(fields, &TARGETS);
     let presented = presented(app, fields, target);
     let sought = presented.as_deref().map(|presented| verifier.seek(presented));
-    // Its place comes from memory while the calls on other connections are looked at.
+    // Its record comes from memory while the calls on other connections are looked at.
+    sought.iter().for_each(|sought| verifier.line_up(sought));
     others_first().await;
+    verifier.approach();
     let address = app.client_address(peer, fields);
-    sought.iter().for_each(|sought| verifier.approach(sought));
     let reach = if asked.peer.trusted && fields.first(&SERVICE_KEY).is_none() {
         Reach::Instance
     } else {

@@ -33,17 +33,19 @@ impl Fields for HeaderMap {
     }
 }
 
-/// The name of a field that is put on answers, and how its line begins.
+/// The name of a field that is put on answers, and how its line begins: with the end of the one before.
 pub struct Name {
-    pub name: HeaderName,
+    /// Elsewhere: a line whose text is known when this is compiled is written without a call.
+    pub name: &'static HeaderName,
     pub line: &'static str,
 }
 
 /// A `Name` from its text in small letters.
 macro_rules! name {
-    ($text:literal) => {
-        $crate::hot::fields::Name { name: http::HeaderName::from_static($text), line: concat!($text, ": ") }
-    };
+    ($text:literal) => {{
+        static NAME: http::HeaderName = http::HeaderName::from_static($text);
+        $crate::hot::fields::Name { name: &NAME, line: concat!("\r\n", $text, ": ") }
+    }};
 }
 pub(crate) use name;
 
@@ -62,7 +64,7 @@ impl PutField for HeaderMap {
     fn put_field(&mut self, name: &Name, write: impl FnOnce(&mut Vec<u8>)) {
         let mut value = Vec::new();
         write(&mut value);
-        self.insert(&name.name, HeaderValue::from_bytes(&value).unwrap_or(HeaderValue::from_static("")));
+        self.insert(name.name, HeaderValue::from_bytes(&value).unwrap_or(HeaderValue::from_static("")));
     }
 }
 
@@ -71,7 +73,6 @@ impl PutField for Vec<u8> {
     fn put_field(&mut self, name: &Name, write: impl FnOnce(&mut Self)) {
         self.extend_from_slice(name.line.as_bytes());
         write(self);
-        self.extend_from_slice(b"\r\n");
     }
 }
 

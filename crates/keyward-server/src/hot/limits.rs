@@ -77,13 +77,13 @@ pub fn put_fields(verdict: &Verdict, now: Timestamp, answer: &mut impl PutField)
 
 /// Puts the two fields of a limit of the management API on an answer that has none yet.
 pub fn tell_room(room: &Room, headers: &mut HeaderMap) {
-    if headers.contains_key(&STATE.name) {
+    if headers.contains_key(STATE.name) {
         return;
     }
     let Room { policy, limit, window_seconds, remaining, reset_seconds } = room;
     let field = |text: String| HeaderValue::from_str(&text).expect("policies have plain names");
-    headers.insert(&POLICY.name, field(format!("{policy:?};q={limit};w={window_seconds}")));
-    headers.insert(&STATE.name, field(format!("{policy:?};r={remaining};t={reset_seconds}")));
+    headers.insert(POLICY.name, field(format!("{policy:?};q={limit};w={window_seconds}")));
+    headers.insert(STATE.name, field(format!("{policy:?};r={remaining};t={reset_seconds}")));
 }
 
 /// The names of the policies that refused.

@@ -180,9 +180,10 @@ fn body_len(lines: &[Header<'_>], route: Route, lengths: &mut Lengths) -> Option
     }
 }
 
-/// Every line ends with CR LF; readers that take a bare LF for an end could see other lines. A CR elsewhere is not plain text.
+/// Every line ends with CR LF; readers that take a bare LF for an end could see other lines. The parser takes a CR before a LF only, so
+/// there are as many of both.
 fn has_whole_line_ends(head: &[u8]) -> bool {
-    memchr_iter(b'\n', head).all(|end| end > 0 && head[end - 1] == b'\r')
+    memchr_iter(b'\r', head).count() == memchr_iter(b'\n', head).count()
 }
 
 /// Letters that stand in a query as they are (RFC 3986).

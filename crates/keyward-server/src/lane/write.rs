@@ -1,4 +1,5 @@
-//! An answer as hyper would write it, byte for byte: the same fields in the same order.
+//! An answer as hyper would write it, byte for byte: the same fields in the same order. Each field begins with the end of the line
+//! before it, which is a piece less to put.
 
 use std::cell::RefCell;
 use std::sync::LazyLock;
@@ -12,19 +13,21 @@ use crate::app::App;
 use crate::fixed_headers::ALL;
 use crate::gateway::forward_auth;
 use crate::hot::text::put;
-use crate::hot::{Reply, verify};
+use crate::hot::{REQUEST_ID, Reply, verify};
 use crate::serve::{Body, Peer, seal};
 
-/// Status line and first fields of a verdict.
+/// The beginning of a verdict's answer, up to its request's id.
 static TOLD: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let mut out = b"HTTP/1.1 200 OK\r\n".to_vec();
-    verify::FIELDS.iter().chain(&ALL).for_each(|(name, value)| field(&mut out, name, value.as_bytes()));
+    let mut out = b"HTTP/1.1 200 OK".to_vec();
+    verify::FIELDS.iter().for_each(|(name, value)| field(&mut out, name, value.as_bytes()));
+    out.extend_from_slice(&ON_ALL);
     out
 });
-/// Fields that stand on every answer.
+/// Fields that stand on every answer, up to its request's id.
 static ON_ALL: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut out = Vec::new();
     ALL.iter().for_each(|(name, value)| field(&mut out, name, value.as_bytes()));
+    field(&mut out, &REQUEST_ID, b"");
     out
 });
 
@@ -41,15 +44,15 @@ pub async fn answer(
     match reply {
         Reply::Told(body) => {
             out.extend_from_slice(&TOLD);
-            put!(out, "request-id: ", request_id, "\r\n");
+            put!(out, request_id);
             end(closing, Some(body), at, out);
             closing
         }
         Reply::Admitted(verdict) => {
-            out.extend_from_slice(b"HTTP/1.1 204 No Content\r\n");
+            out.extend_from_slice(b"HTTP/1.1 204 No Content");
             forward_auth::tell(verdict, at, out);
             out.extend_from_slice(&ON_ALL);
-            put!(out, "request-id: ", request_id, "\r\n");
+            put!(out, request_id);
             end(closing, None, at, out);
             closing
         }
@@ -64,7 +67,7 @@ pub async fn answer(
 /// Writes any answer whose body is in memory.
 async fn whole(response: &mut Response<Body>, closing: bool, at: Timestamp, out: &mut Vec<u8>) -> bool {
     let status = response.status();
-    out.extend_from_slice(format!("HTTP/1.1 {} {}\r\n", status.as_str(), reason(status)).as_bytes());
+    out.extend_from_slice(format!("HTTP/1.1 {} {}", status.as_str(), reason(status)).as_bytes());
     for (name, value) in response.headers() {
         field(out, name, value.as_bytes());
     }
@@ -79,22 +82,22 @@ fn reason(status: StatusCode) -> &'static str {
 }
 
 fn field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
+    out.extend_from_slice(b"\r\n");
     out.extend_from_slice(name.as_str().as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
 }
 
 /// What hyper adds of its own, and the body.
 fn end(closing: bool, body: Option<&[u8]>, at: Timestamp, out: &mut Vec<u8>) {
     if closing {
-        out.extend_from_slice(b"connection: close\r\n");
+        out.extend_from_slice(b"\r\nconnection: close");
     }
     if let Some(body) = body {
-        put!(out, "content-length: ", body.len() as u64, "\r\n");
+        put!(out, "\r\ncontent-length: ", body.len() as u64);
     }
     push_date(at, out);
-    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(b"\r\n\r\n");
     out.extend_from_slice(body.unwrap_or_default());
 }
 

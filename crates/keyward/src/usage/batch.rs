@@ -26,8 +26,8 @@ pub(super) struct Group {
     /// In minutes since 1970.
     pub minute: i64,
     pub outcome: Outcome,
-    /// Empty where the caller did not tell.
-    pub route: Arc<str>,
+    /// None where the caller did not tell.
+    pub route: Option<Arc<str>>,
 }
 
 /// How often one secret met its group's outcome. Zeros for a key that nobody knows.
@@ -113,7 +113,7 @@ impl Batch {
             bytes.extend_from_slice(group.organization.as_bytes());
             bytes.extend_from_slice(&group.minute.to_le_bytes());
             write_text(&mut bytes, group.outcome.as_str());
-            write_text(&mut bytes, &group.route);
+            write_text(&mut bytes, group.route.as_deref().unwrap_or_default());
             bytes.extend_from_slice(&(entries.len() as u32).to_le_bytes());
             let mut before = Uuid::nil();
             for entry in entries {
@@ -140,7 +140,7 @@ impl Batch {
                 organization: Uuid::from_bytes(take(&mut rest)?),
                 minute: i64::from_le_bytes(take(&mut rest)?),
                 outcome: Outcome::from_code(read_text(&mut rest)?)?,
-                route: read_text(&mut rest)?.into(),
+                route: Some(read_text(&mut rest)?).filter(|route| !route.is_empty()).map(Into::into),
             };
             let count = u32::from_le_bytes(take(&mut rest)?) as usize;
             let mut entries = Vec::with_capacity(count.min(rest.len() / LEAST_BYTES));
@@ -209,7 +209,8 @@ mod tests {
     use super::*;
 
     fn group(minute: i64, route: &str) -> Group {
-        Group { organization: Uuid::from_u128(7), minute, outcome: Outcome::Valid, route: route.into() }
+        let route = Some(route).filter(|route| !route.is_empty()).map(Into::into);
+        Group { organization: Uuid::from_u128(7), minute, outcome: Outcome::Valid, route }
     }
 
     fn batch(counts: impl IntoIterator<Item = (Group, Entry)>) -> Batch {

@@ -203,6 +203,7 @@ fn places<'a>(group: &'a Group, entry: &Entry) -> impl Iterator<Item = Place<'a>
     };
     let of_all = Level::ALL.into_iter().map(move |level| place(level, ALL_KEYS, ALL_KEYS, ""));
     let of_key = [Level::Day, Level::Month].into_iter().map(move |level| place(level, key, ALL_KEYS, ""));
-    let details = std::iter::once_with(move || place(Level::Hour, key, secret, &*group.route));
+    let details =
+        std::iter::once_with(move || place(Level::Hour, key, secret, group.route.as_deref().unwrap_or_default()));
     of_all.chain(of_key.chain(details).filter(move |_| key != ALL_KEYS))
 }

@@ -72,7 +72,7 @@ struct Tallied {
     record: Arc<KeyRecord>,
     minute: i64,
     outcome: Outcome,
-    route: Arc<str>,
+    route: Option<Arc<str>>,
 }
 
 impl Tallied {
@@ -136,7 +136,6 @@ pub struct Meter {
     stripes: [Mutex<Stripe>; STRIPES],
     count: AtomicUsize,
     routes: Mutex<HashMap<Uuid, HashMap<u64, Arc<str>>>>,
-    no_route: Arc<str>,
     other: Arc<str>,
     pub(super) waiting: tokio::sync::Mutex<Waiting>,
     /// How many flushes have begun, and the last one after which nothing of before was left.
@@ -159,7 +158,6 @@ impl Meter {
             stripes: Default::default(),
             count: AtomicUsize::new(0),
             routes: Mutex::default(),
-            no_route: "".into(),
             other: OTHER_ROUTES.into(),
             waiting: tokio::sync::Mutex::default(),
             begun: AtomicU64::new(0),
@@ -182,7 +180,7 @@ impl Meter {
         let (minute, nobody) = (now.as_seconds().div_euclid(60), Uuid::nil());
         let mark = Mark(nobody.as_u128(), self.digest_of_kind(outcome, minute, 0));
         self.count_apart(mark, || {
-            let group = Group { organization: nobody, minute, outcome, route: self.no_route.clone() };
+            let group = Group { organization: nobody, minute, outcome, route: None };
             (group, Entry { key: nobody, secret: nobody, calls: 0 })
         });
     }
@@ -264,9 +262,12 @@ impl Meter {
     /// Counts the first call of its kind since the last flush: in the record if nothing stands there, else apart.
     #[cold]
     fn begin(&self, record: &Arc<KeyRecord>, outcome: Outcome, minute: i64, digest: u64, request: &Request<'_>) {
-        let (digest, route) = match self.route(record.tenant.id.uuid(), digest, request) {
-            Some(route) => (digest, route),
-            None => (OTHER_ROUTE, self.other.clone()),
+        let (digest, route) = match route_told(request) {
+            Some(told) => match self.route(record.tenant.id.uuid(), digest, told) {
+                Some(route) => (digest, Some(route)),
+                None => (OTHER_ROUTE, Some(self.other.clone())),
+            },
+            None => (digest, None),
         };
         let digest = self.digest_of_kind(outcome, minute, digest);
         let tallied = Tallied { record: record.clone(), minute, outcome, route };
@@ -308,15 +309,14 @@ impl Meter {
 
     /// Zero where the caller did not tell the route.
     fn digest_of_route(&self, request: &Request<'_>) -> u64 {
-        let (Some(method), Some(path)) = (request.method, request.path) else { return 0 };
+        let Some((method, path)) = route_told(request) else { return 0 };
         let method = digest(self.seed, method.as_bytes());
         route::parts(path).fold(method, |digest_so_far, part| digest(digest_so_far, part.as_bytes())).max(2)
     }
 
     /// The text of a route; none when the organization has too many.
     #[cold]
-    fn route(&self, organization: Uuid, digest: u64, request: &Request<'_>) -> Option<Arc<str>> {
-        let (Some(method), Some(path)) = (request.method, request.path) else { return Some(self.no_route.clone()) };
+    fn route(&self, organization: Uuid, digest: u64, (method, path): (&str, &str)) -> Option<Arc<str>> {
         let mut routes = self.routes.lock().expect("no one panics while naming routes");
         let routes = routes.entry(organization).or_default();
         if let Some(route) = routes.get(&digest) {
@@ -329,6 +329,11 @@ impl Meter {
         routes.insert(digest, route.clone());
         Some(route)
     }
+}
+
+/// Method and path, where the caller told both.
+fn route_told<'a>(request: &Request<'a>) -> Option<(&'a str, &'a str)> {
+    request.method.zip(request.path)
 }
 
 /// Eight bytes at a time.

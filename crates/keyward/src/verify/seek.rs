@@ -1,6 +1,7 @@
 //! From a presented string to its record, in steps: whoever has other work to do does it between them, while the processor
 //! fetches what the next step reads (`docs/decisions/0019`).
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -10,6 +11,11 @@ use keyward_core::time::Timestamp;
 use keyward_core::verdict::{Outcome, Reach};
 
 use super::{Judged, Verifier, cannot_judge, place_of};
+
+thread_local! {
+    /// Whose slot is on its way. Of another verifier's, at most a record is asked for that nobody needs.
+    static LINED_UP: Cell<Option<u64>> = const { Cell::new(None) };
+}
 
 /// A presented string with what it is looked up by.
 pub struct Sought<'a> {
@@ -30,11 +36,20 @@ impl Verifier {
         Sought { presented, digest }
     }
 
-    /// The second step, for whoever has something to do before the verdict: the record in memory is on its way.
-    pub fn approach(&self, sought: &Sought<'_>) {
-        if let Some(digest) = &sought.digest {
-            self.known.prefetch_record(place_of(digest.slot()));
-        }
+    /// For whoever lets others go first: the record in memory is on its way once the next string was lined up on this thread, or with
+    /// `approach`. By then its slot has come.
+    pub fn line_up(&self, sought: &Sought<'_>) {
+        let place = sought.digest.map(|digest| place_of(digest.slot()));
+        self.approach_at(LINED_UP.replace(place));
+    }
+
+    /// The record of what was lined up last on this thread is on its way.
+    pub fn approach(&self) {
+        self.approach_at(LINED_UP.take());
+    }
+
+    fn approach_at(&self, place: Option<u64>) {
+        place.into_iter().for_each(|place| self.known.prefetch_record(place));
     }
 
     /// Finds the record of a presented key; `NotFound` when there is none within reach. `Malformed` is decided before anything is
