@@ -18,10 +18,13 @@ mod usage;
 mod verify;
 mod witness;
 
+use std::io;
 use std::process::ExitCode;
+use std::thread::available_parallelism;
 
 use clap::{Args, Parser, Subcommand};
 use keyward::config::{Layers, Settings};
+use tokio::runtime::{Builder, Runtime};
 
 /// Issues, verifies, rotates and revokes API keys.
 #[derive(Parser)]
@@ -125,7 +128,7 @@ impl SettingFlags {
 
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into(), cli.json),
     };
@@ -133,6 +136,13 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => fail(&error, cli.json),
     }
+}
+
+/// On one core, what several threads need to share their work would only be in the way.
+fn runtime() -> io::Result<Runtime> {
+    let has_one_core = available_parallelism().is_ok_and(|cores| cores.get() == 1);
+    let mut builder = if has_one_core { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    builder.enable_all().build()
 }
 
 async fn run(command: Command, json: bool) -> anyhow::Result<ExitCode> {

@@ -17,28 +17,31 @@ pub const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-type
 /// The name of the quota among the policies.
 const QUOTA: &str = "quota";
 
-/// What stands around the names and numbers of the two fields. Few pieces: each is put with a call of its own.
-struct Marks {
-    open: &'static str,
-    next: &'static str,
-    quantity: &'static str,
-    remaining: &'static str,
+/// What stands around the names and numbers of the two fields. Known when this is compiled, a piece is put without a call.
+trait Marks {
+    const OPEN: &'static str;
+    const NEXT: &'static str;
+    const QUANTITY: &'static str;
+    const REMAINING: &'static str;
 }
 
-/// The marks of a field, with these quotes around the names.
+struct InField;
+struct InJson;
+
+/// The marks with these quotes around the names.
 macro_rules! marks {
-    ($quote:literal) => {
-        Marks {
-            open: $quote,
-            next: concat!(", ", $quote),
-            quantity: concat!($quote, ";q="),
-            remaining: concat!($quote, ";r="),
+    ($kind:ident $quote:literal) => {
+        impl Marks for $kind {
+            const OPEN: &'static str = $quote;
+            const NEXT: &'static str = concat!(", ", $quote);
+            const QUANTITY: &'static str = concat!($quote, ";q=");
+            const REMAINING: &'static str = concat!($quote, ";r=");
         }
     };
 }
 
-const IN_FIELD: Marks = marks!("\"");
-const IN_JSON: Marks = marks!("\\\"");
+marks!(InField "\"");
+marks!(InJson "\\\"");
 
 /// Writes `"limits":[…],"quota":…,"headers":{…}`.
 pub fn write(verdict: &Verdict, now: Timestamp, out: &mut Vec<u8>) {
@@ -59,9 +62,9 @@ pub fn write(verdict: &Verdict, now: Timestamp, out: &mut Vec<u8>) {
     put!(out, ",\"headers\":{");
     if has_policies(verdict) {
         put!(out, "\"RateLimit-Policy\":\"");
-        policies(verdict, &IN_JSON, out);
+        policies::<InJson>(verdict, out);
         put!(out, "\",\"RateLimit\":\"");
-        states(verdict, now, &IN_JSON, out);
+        states::<InJson>(verdict, now, out);
         put!(out, "\"");
     }
     put!(out, "}");
@@ -70,8 +73,8 @@ pub fn write(verdict: &Verdict, now: Timestamp, out: &mut Vec<u8>) {
 /// Puts the two fields on an answer, if there are any.
 pub fn put_fields(verdict: &Verdict, now: Timestamp, answer: &mut impl PutField) {
     if has_policies(verdict) {
-        answer.put_field(&POLICY, |out| policies(verdict, &IN_FIELD, out));
-        answer.put_field(&STATE, |out| states(verdict, now, &IN_FIELD, out));
+        answer.put_field(&POLICY, |out| policies::<InField>(verdict, out));
+        answer.put_field(&STATE, |out| states::<InField>(verdict, now, out));
     }
 }
 
@@ -106,30 +109,37 @@ fn has_policies(verdict: &Verdict) -> bool {
     !verdict.limits.is_empty() || verdict.quota.is_some()
 }
 
-fn policies(verdict: &Verdict, marks: &Marks, out: &mut Vec<u8>) {
-    let mut open = marks.open;
+fn policies<M: Marks>(verdict: &Verdict, out: &mut Vec<u8>) {
     for (index, LimitState { rule, .. }) in verdict.limits.iter().enumerate() {
-        put!(out, open);
+        open::<M>(index, out);
         name(&verdict.limits, index, out);
-        put!(out, marks.quantity, rule.limit, ";w=", rule.window_seconds);
-        open = marks.next;
+        put!(out, M::QUANTITY, rule.limit, ";w=", rule.window_seconds);
     }
     if let Some(quota) = verdict.quota {
-        put!(out, open, QUOTA, marks.quantity, quota.limit);
+        open::<M>(verdict.limits.len(), out);
+        put!(out, QUOTA, M::QUANTITY, quota.limit);
     }
 }
 
-fn states(verdict: &Verdict, now: Timestamp, marks: &Marks, out: &mut Vec<u8>) {
-    let mut open = marks.open;
+fn states<M: Marks>(verdict: &Verdict, now: Timestamp, out: &mut Vec<u8>) {
     for (index, LimitState { remaining, reset_seconds, .. }) in verdict.limits.iter().enumerate() {
-        put!(out, open);
+        open::<M>(index, out);
         name(&verdict.limits, index, out);
-        put!(out, marks.remaining, *remaining, ";t=", *reset_seconds);
-        open = marks.next;
+        put!(out, M::REMAINING, *remaining, ";t=", *reset_seconds);
     }
     if let Some(quota) = verdict.quota {
         let left = (quota.resets_at.as_seconds() - now.as_seconds()).max(0) as u64;
-        put!(out, open, QUOTA, marks.remaining, quota.remaining, ";t=", left);
+        open::<M>(verdict.limits.len(), out);
+        put!(out, QUOTA, M::REMAINING, quota.remaining, ";t=", left);
+    }
+}
+
+/// Begins what has that place in a field.
+fn open<M: Marks>(index: usize, out: &mut Vec<u8>) {
+    if index == 0 {
+        put!(out, M::OPEN);
+    } else {
+        put!(out, M::NEXT);
     }
 }
 
@@ -168,10 +178,10 @@ mod tests {
             .into_iter()
             .collect();
         let (mut policy, mut out) = (Vec::new(), Vec::new());
-        policies(&verdict, &IN_FIELD, &mut policy);
+        policies::<InField>(&verdict, &mut policy);
         let expected = r#""requests";q=10;w=60, "requests-60";q=10;w=60, "requests-1";q=10;w=1, "tokens";q=10;w=60"#;
         assert_eq!(String::from_utf8(policy).unwrap(), expected);
-        states(&verdict, Timestamp::from_micros(0), &IN_FIELD, &mut out);
+        states::<InField>(&verdict, Timestamp::from_micros(0), &mut out);
         assert!(String::from_utf8(out).unwrap().starts_with(r#""requests";r=9;t=1, "#));
         assert_eq!(violated(&verdict), ["requests", "requests-60", "requests-1", "tokens"]);
     }

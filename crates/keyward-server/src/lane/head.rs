@@ -5,7 +5,6 @@ use std::mem::MaybeUninit;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use httparse::{Header, Request, Status};
-use memchr::memchr_iter;
 
 use crate::hot::fields::{Fields, text};
 use crate::hot::{FORWARD_AUTH_PATH, VERIFY_PATH};
@@ -64,8 +63,6 @@ pub struct Head<'h, 'b> {
 
 /// Header fields as they came.
 pub struct Lines<'h, 'b> {
-    /// The whole head, of which each line is a part.
-    text: &'b str,
     lines: &'h [Header<'b>],
     lengths: Lengths,
 }
@@ -100,10 +97,8 @@ impl Fields for Lines<'_, '_> {
     }
 
     fn text(&self, name: &HeaderName) -> Option<&str> {
-        // All of the head was looked at once: field by field takes longer.
-        let value = self.first(name)?;
-        let start = value.as_ptr().addr().checked_sub(self.text.as_ptr().addr())?;
-        self.text.get(start..)?.get(..value.len())
+        // All of the head was seen to be ASCII.
+        std::str::from_utf8(self.first(name)?).ok()
     }
 
     fn every<'a>(&'a self, name: &HeaderName) -> Vec<&'a [u8]> {
@@ -140,18 +135,17 @@ pub fn read<'h, 'b>(held: &'b [u8], slots: &'h mut Slots<'b>) -> Step<'h, 'b> {
         && request.version == Some(1)
         && query.is_none_or(|query| *route == Route::ForwardAuth && is_plain_query(query))
         && held[..head_len].is_ascii()
-        && has_whole_line_ends(&held[..head_len]);
+        && has_whole_line_ends(&held[..head_len], request.headers);
     let mut lengths = Lengths::default();
     let Some(body_len) = body_len(request.headers, *route, &mut lengths).filter(|_| is_plain) else {
         return Step::Other;
     };
-    let Ok(text) = std::str::from_utf8(&held[..head_len]) else { return Step::Other };
     // A body that did not come along is waited for as hyper does.
     let Some(body) = held.get(head_len..head_len + body_len) else { return Step::Other };
     Step::Asked(Head {
         route: *route,
         query,
-        fields: Lines { text, lines: request.headers, lengths },
+        fields: Lines { lines: request.headers, lengths },
         body,
         len: head_len + body_len,
     })
@@ -180,10 +174,11 @@ fn body_len(lines: &[Header<'_>], route: Route, lengths: &mut Lengths) -> Option
     }
 }
 
-/// Every line ends with CR LF; readers that take a bare LF for an end could see other lines. The parser takes a CR before a LF only, so
-/// there are as many of both.
-fn has_whole_line_ends(head: &[u8]) -> bool {
-    memchr_iter(b'\r', head).count() == memchr_iter(b'\n', head).count()
+/// Every line ends with CR LF; readers that take a bare LF for an end could see other lines. The parser takes no folded line, so
+/// what stands before a field is the end of the line before it.
+fn has_whole_line_ends(head: &[u8], lines: &[Header<'_>]) -> bool {
+    let before = |line: &Header<'_>| head.get(..line.name.as_ptr().addr().checked_sub(head.as_ptr().addr())?);
+    head.ends_with(b"\r\n\r\n") && lines.iter().all(|line| before(line).is_some_and(|before| before.ends_with(b"\r\n")))
 }
 
 /// Letters that stand in a query as they are (RFC 3986).
@@ -292,5 +287,7 @@ mod tests {
         assert_eq!(taken(&format!("{get}Content-Length: 0\r\n\r\n")), Err("other"));
         assert_eq!(taken(&format!("{get}{}\r\n", "X: y\r\n".repeat(40))), Err("other"));
         assert_eq!(taken(&format!("{get}\n")), Err("other"));
+        assert_eq!(taken(&format!("{get}X: y\n\r\n")), Err("other"));
+        assert_eq!(taken("GET /v1/forward-auth HTTP/1.1\nX: y\r\n\r\n"), Err("other"));
     }
 }

@@ -32,6 +32,7 @@ mod nginx;
 mod nodes;
 mod noted;
 mod oidc;
+mod one_core;
 mod organizations;
 mod passkeys;
 mod passwords;

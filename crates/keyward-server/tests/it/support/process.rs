@@ -1,9 +1,9 @@
 //! The real binary as a process of its own, for tests that end it without warning.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::Place;
@@ -14,8 +14,23 @@ pub struct Process {
     pub url: String,
 }
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_keyward");
+
 fn keyward() -> Command {
-    let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_keyward")));
+    prepared(Command::new(PROGRAM))
+}
+
+/// The same, bound to one of the cores that it may have.
+fn keyward_on_one_core() -> Command {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells of a process");
+    let cores = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("its cores");
+    let first = cores.trim().split([',', '-']).next().expect("one at least");
+    let mut command = Command::new("/usr/bin/taskset");
+    command.args(["--cpu-list", first, PROGRAM]);
+    prepared(command)
+}
+
+fn prepared(mut command: Command) -> Command {
     command.stdin(Stdio::null()).stderr(Stdio::null()).env_clear();
     // Thousands of changes in a few seconds are what this is about.
     command
@@ -38,9 +53,16 @@ impl Process {
 
     /// The same, its log going where the caller says.
     pub fn start_logging(place: &Place, settings: &[(&str, &str)], log: Stdio) -> Self {
-        let mut child = keyward()
-            .stderr(log)
-            .envs(settings.iter().copied())
+        Self::serve(keyward().stderr(log).envs(settings.iter().copied()), place)
+    }
+
+    /// Starts the server where it has one core.
+    pub fn start_on_one_core(place: &Place) -> Self {
+        Self::serve(&mut keyward_on_one_core(), place)
+    }
+
+    fn serve(command: &mut Command, place: &Place) -> Self {
+        let mut child = command
             .arg("serve")
             .args(place_flags(place))
             .args(["--listen", "127.0.0.1:0"])
@@ -57,6 +79,12 @@ impl Process {
     /// What it logs, when that goes into a pipe. Read it: a full pipe holds the server up.
     pub fn log(&mut self) -> ChildStderr {
         self.child.stderr.take().expect("a pipe")
+    }
+
+    /// As whoever stops it in order does; answers whether it ended well.
+    pub fn stop(mut self) -> bool {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("SIGTERM");
+        self.child.wait().expect("it is gone").success()
     }
 
     /// As a crash does: no time for anything.
