@@ -252,7 +252,7 @@ impl Counting {
 
     /// What this node may count of so many.
     fn part(self, of: u64) -> u64 {
-        // Mostly a node is alone, and a division takes as long as all else here.
+        // Mostly a node is alone: then nothing has to be divided.
         if self.share() == 1 { of.max(1) } else { (of / self.share()).max(1) }
     }
 

@@ -29,7 +29,7 @@ async fn check(backend: Backend) {
     );
     assert!(judged.iter().all(|verdict| verdict.code() == "valid"), "{judged:?}");
     assert!(admitted.iter().all(|answer| answer.status == 204), "{admitted:?}");
-    // Slow hashes have threads of their own: meanwhile others are answered.
+    // A slow hash, and another request beside it.
     let (login, health) = tokio::join!(
         post("/v1/auth/login", json!({ "email": "owner@example.com", "password": "not the owner's" })),
         Answer::of(client.get(format!("{}/health", server.url))),

@@ -1,4 +1,4 @@
-//! The real binary as a process of its own, for tests that end it without warning.
+//! The real binary as a process of its own, for tests that end it, with a warning or without, or bind it to a core.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStderr, Command, Stdio};
