@@ -1,6 +1,7 @@
 //! The change of a plain table to months, and back, while others write to it.
 
 use keyward::context::Context;
+use keyward::error::Result;
 use keyward::jobs::JobKind;
 use keyward::maintenance::{Asked, Conversion};
 use serde_json::Value;
@@ -15,6 +16,13 @@ const HISTORY: &str = "CREATE SEQUENCE history_numbers; CREATE TABLE history (id
 
 fn history(rollback: bool, dry_run: bool) -> Conversion {
     Conversion { table: "history".to_owned(), column: "at".to_owned(), rollback, dry_run }
+}
+
+/// What a dry run tells.
+async fn plan(node: &Node, rollback: bool) -> Result<Vec<String>> {
+    let asked = node.app.keyward.maintenance.convert(&Context::system("test"), history(rollback, true)).await?;
+    let Asked::Planned(steps) = asked else { panic!("a plan: {asked:?}") };
+    Ok(steps)
 }
 
 async fn convert(node: &Node, rollback: bool) -> Value {
@@ -49,11 +57,7 @@ async fn a_plain_table_becomes_months_and_plain_again_under_load() {
     let node = Node::start(Backend::Postgres).await;
     node.tamper(HISTORY).await;
     let url = node.place.database_url().unwrap().to_owned();
-    let maintenance = &node.app.keyward.maintenance;
-    let Asked::Planned(plan) = maintenance.convert(&Context::system("test"), history(false, true)).await.unwrap()
-    else {
-        panic!("a plan")
-    };
+    let plan = plan(&node, false).await.unwrap();
     assert!(plan.iter().any(|step| step.contains("ATTACH PARTITION \"history_legacy\"")), "{plan:#?}");
     assert_eq!(
         node.tell("SELECT count(*) AS value FROM pg_class WHERE relname LIKE 'history_months%'").await,
@@ -121,6 +125,11 @@ async fn what_the_change_would_lose_is_a_reason_to_refuse() {
             "never null",
         ),
         ("CREATE TABLE child (id bigint REFERENCES history)", "DROP TABLE child", "foreign key"),
+        (
+            "ALTER TABLE history DROP CONSTRAINT history_pkey",
+            "ALTER TABLE history ADD PRIMARY KEY (id)",
+            "no primary key",
+        ),
         ("GRANT SELECT ON history TO PUBLIC", "REVOKE SELECT ON history FROM PUBLIC", "grants"),
         (
             "INSERT INTO history VALUES (0, '2026-12-01Z', 'ahead')",
@@ -132,9 +141,12 @@ async fn what_the_change_would_lose_is_a_reason_to_refuse() {
         let refused = convert(&node, false).await;
         assert_eq!(refused["status"], "failed", "{obstacle}: {refused}");
         assert!(refused["error"].as_str().unwrap().contains(reason), "{obstacle}: {refused}");
+        let planned = plan(&node, false).await.unwrap_err().to_string();
+        assert!(planned.contains(reason), "a dry run with {obstacle}: {planned}");
         node.tamper(undo).await;
     }
     let back = convert(&node, true).await;
     assert!(back["error"].as_str().unwrap().contains("was not changed"), "{back}");
+    assert!(plan(&node, true).await.unwrap_err().to_string().contains("was not changed"));
     assert_eq!(convert(&node, false).await["status"], "succeeded");
 }

@@ -50,7 +50,7 @@ row! {
 }
 
 impl Maintenance {
-    /// Starts the change of a table, or its way back; a dry run tells the statements.
+    /// Starts the change of a table, or its way back; a dry run tells the statements, or what stands against them.
     pub async fn convert(&self, context: &Context, wanted: Conversion) -> Result<Asked> {
         context.require_at_instance(Permission::SystemMaintain)?;
         if !self.ground.db.is_postgres() {
@@ -61,6 +61,7 @@ impl Maintenance {
         }
         if wanted.dry_run {
             let steps = self.conversion(&wanted.table, &wanted.column).await?;
+            self.check(&steps, wanted.rollback).await?;
             let steps = if wanted.rollback { vec![steps.back()] } else { steps.all(self.ahead()) };
             return Ok(Asked::Planned(steps.iter().map(|step| step.text().to_owned()).collect()));
         }
@@ -71,11 +72,13 @@ impl Maintenance {
     pub(super) async fn perform_conversion(&self, job: &Running) -> Result<Value> {
         let text = |name: &str| job.arguments[name].as_str().unwrap_or_default().to_owned();
         let steps = self.conversion(&text("table"), &text("column")).await?;
-        if job.arguments["rollback"] == true {
-            self.go_back(job, &steps).await
-        } else {
-            self.go_forth(job, &steps).await
-        }
+        let rollback = job.arguments["rollback"] == true;
+        self.check(&steps, rollback).await?;
+        if rollback { self.go_back(job, &steps).await } else { self.go_forth(job, &steps).await }
+    }
+
+    async fn check(&self, steps: &Steps, rollback: bool) -> Result<()> {
+        if rollback { self.check_converted(steps).await } else { self.check_convertible(steps).await }
     }
 
     async fn conversion(&self, table: &str, column: &str) -> Result<Steps> {
@@ -92,7 +95,6 @@ impl Maintenance {
     }
 
     async fn go_forth(&self, job: &Running, steps: &Steps) -> Result<Value> {
-        self.check_convertible(&steps.table, &steps.column, steps.cut).await?;
         for leftover in steps.clean_up() {
             self.run(job, &leftover).await?;
         }
@@ -121,10 +123,6 @@ impl Maintenance {
     }
 
     async fn go_back(&self, job: &Running, steps: &Steps) -> Result<Value> {
-        if !self.relation_exists(&steps.legacy()).await? {
-            let detail = format!("{} was not changed by this command: there is no {}.", steps.table, steps.legacy());
-            return Err(Error::new(Code::Conflict, detail));
-        }
         job.progress(0, 1, "steps");
         self.told(job, &steps.back()).await?;
         job.progress(1, 1, "steps");

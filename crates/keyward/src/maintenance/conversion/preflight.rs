@@ -31,7 +31,8 @@ impl Maintenance {
     }
 
     /// Refuses a table that cannot be changed without a loss or a stop, with every reason at once.
-    pub(super) async fn check_convertible(&self, table: &str, column: &str, cut: Timestamp) -> Result<()> {
+    pub(super) async fn check_convertible(&self, steps: &Steps) -> Result<()> {
+        let Steps { table, column, cut, .. } = steps;
         let obstacles: Vec<Obstacle> = statement(sql::OBSTACLES).bind(table).bind(column).all(&self.ground.db).await?;
         let mut reasons: Vec<String> = obstacles.into_iter().map(|obstacle| obstacle.reason).collect();
         if reasons.is_empty() {
@@ -49,5 +50,15 @@ impl Maintenance {
                 Err(Error::new(Code::Conflict, format!("{table} cannot be partitioned: {}.", reasons.join("; "))))
             }
         }
+    }
+
+    /// Refuses the way back of a table that never went there.
+    pub(super) async fn check_converted(&self, steps: &Steps) -> Result<()> {
+        let legacy = steps.legacy();
+        if self.relation_exists(&legacy).await? {
+            return Ok(());
+        }
+        let detail = format!("{} was not changed by this command: there is no {legacy}.", steps.table);
+        Err(Error::new(Code::Conflict, detail))
     }
 }
