@@ -9,10 +9,17 @@ use crate::load::Load;
 use crate::machine;
 use crate::schedule::Pace;
 
-/// What others may take of the two cores before a run is in doubt.
-const QUIET: f64 = 0.05;
-/// Most tries of a run that others disturb.
-const MAX_TRIES: u32 = 3;
+/// When a run is in doubt because of others, and what is done about it.
+struct Doubt {
+    /// What others may take of the two cores.
+    share: f64,
+    /// Most tries.
+    tries: u32,
+}
+
+const AT_FULL_SPEED: Doubt = Doubt { share: 0.05, tries: 3 };
+/// One request in a hundred decides here, and so does whoever takes one core for a hundredth of the time.
+const AT_FIXED_RATE: Doubt = Doubt { share: 0.005, tries: 8 };
 
 /// A server or several nodes, and what is asked of them.
 pub struct Subject<'a> {
@@ -57,7 +64,11 @@ pub struct Run {
 
 impl Run {
     pub fn is_quiet(&self) -> bool {
-        self.others_share <= QUIET
+        self.others_share <= self.doubt().share
+    }
+
+    fn doubt(&self) -> &'static Doubt {
+        if self.at_fixed_rate { &AT_FIXED_RATE } else { &AT_FULL_SPEED }
     }
 }
 
@@ -125,7 +136,7 @@ impl Runs {
 /// Measures again when others took part of the cores, a few times at most, and keeps the quietest run.
 fn measure_in_quiet(subject: &Subject<'_>, round: u32, pace: Pace) -> Result<Run> {
     let mut quietest = measure(subject, round, pace)?;
-    for _ in 1..MAX_TRIES {
+    for _ in 1..quietest.doubt().tries {
         if quietest.is_quiet() {
             break;
         }

@@ -23,7 +23,7 @@ impl Report {
         self.print_figures();
         let disturbed = self.runs.0.iter().filter(|run| !run.is_quiet()).count();
         if disturbed > 0 {
-            println!("\nIn {disturbed} of {} runs other programs took more than 5 % of the cores.", self.runs.0.len());
+            println!("\n{disturbed} of {} runs were disturbed: others took too much of the cores.", self.runs.0.len());
         }
     }
 
