@@ -18,8 +18,9 @@ struct Doubt {
 }
 
 const AT_FULL_SPEED: Doubt = Doubt { share: 0.05, tries: 3 };
-/// One request in a hundred decides here, and so does whoever takes one core for a hundredth of the time.
-const AT_FIXED_RATE: Doubt = Doubt { share: 0.005, tries: 8 };
+/// One request in a hundred decides here. A pause delays those that come in it, and about as many while the queue is worked
+/// off: pauses of 0.5 % of the server's core, which is 0.25 % of both, are that one in a hundred.
+const AT_FIXED_RATE: Doubt = Doubt { share: 0.002, tries: 8 };
 
 /// A server or several nodes, and what is asked of them.
 pub struct Subject<'a> {
@@ -54,7 +55,7 @@ pub struct Run {
     pub cpu_micros_per_request: f64,
     /// How much of its core the server used; well below 1 at full speed, the load generator was the slower one.
     pub core_share: f64,
-    /// How much of the two cores other programs and the host took meanwhile.
+    /// How much of the two cores the host and, at least, other programs took meanwhile.
     pub others_share: f64,
     pub answer_bytes: f64,
     pub p50_micros: f64,
@@ -152,12 +153,12 @@ fn measure(subject: &Subject<'_>, round: u32, pace: Pace) -> Result<Run> {
     let own = std::process::id();
     let of = |pids: &[u32]| pids.iter().map(|pid| machine::cpu_time(*pid)).sum::<Result<Duration>>();
     let beside = || anyhow::Ok(machine::cpu_time(own)? + of(&subject.stores)?);
-    let times = || anyhow::Ok((of(&subject.pids)?, beside()?, machine::cores_time()?));
+    let times = || anyhow::Ok([of(&subject.pids)?, beside()?, machine::programs_time()?, machine::stolen_time()?]);
     let before = times()?;
     let outcome = subject.load.run(pace)?;
     let after = times()?;
-    let (cpu, ours) = (after.0 - before.0, after.1 - before.1);
-    let others = (after.2 - before.2).saturating_sub(cpu + ours);
+    let [cpu, beside, programs, stolen] = std::array::from_fn(|index| after[index].saturating_sub(before[index]));
+    let others = programs.saturating_sub(cpu + beside) + stolen;
     let micros = |q| outcome.latency.quantile(q).as_nanos() as f64 / 1e3;
     Ok(Run {
         subject: subject.name,

@@ -40,16 +40,27 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
     Ok(ticks(fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?))
 }
 
-/// What all programs together took of our two cores, and what the host took from them.
-pub fn cores_time() -> Result<Duration> {
+/// What all programs together took of our two cores. Where the kernel counts an interrupt to the program that it
+/// interrupts, that is in [`cpu_time`] but not in this.
+pub fn programs_time() -> Result<Duration> {
+    // user, nice and system.
+    cores_time(&[0, 1, 2])
+}
+
+/// What the host of a virtual machine took from our two cores while they had work, as far as it tells.
+pub fn stolen_time() -> Result<Duration> {
+    cores_time(&[7])
+}
+
+/// The sum of some columns of /proc/stat, numbered from 0.
+fn cores_time(columns: &[usize]) -> Result<Duration> {
     let stat = std::fs::read_to_string("/proc/stat")?;
     let mut sum = 0;
     for core in [SERVER_CORE, LOAD_CORE] {
         let prefix = format!("cpu{core} ");
         let fields = stat.lines().find_map(|line| line.strip_prefix(&prefix)).context("/proc/stat lacks a core")?;
         let fields = fields.split_whitespace().map(str::parse::<u64>).collect::<Result<Vec<_>, _>>()?;
-        // user, nice, system and steal; the kernel's interrupts belong to no program.
-        sum += [0, 1, 2, 7].iter().filter_map(|index| fields.get(*index)).sum::<u64>();
+        sum += columns.iter().filter_map(|index| fields.get(*index)).sum::<u64>();
     }
     Ok(ticks(sum))
 }

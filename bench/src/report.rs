@@ -46,7 +46,7 @@ impl Report {
                     median(&values.collect::<Vec<_>>())
                 };
                 println!(
-                    "{subject:<24}{:>12.0}{:>10.2}{:>7.0}%{:>9.0}{:>9.0}{:>10.0}{:>8.0}%",
+                    "{subject:<24}{:>12.0}{:>10.2}{:>7.0}%{:>9.0}{:>9.0}{:>10.0}{:>8.1}%",
                     of(|run| run.requests_per_second),
                     of(|run| run.cpu_micros_per_request),
                     of(|run| run.core_share) * 100.0,
