@@ -55,7 +55,7 @@ pub struct Run {
     pub cpu_micros_per_request: f64,
     /// How much of its core the server used; well below 1 at full speed, the load generator was the slower one.
     pub core_share: f64,
-    /// How much of the two cores the host and, at least, other programs took meanwhile.
+    /// What the host took of the two cores meanwhile, and other programs at least.
     pub others_share: f64,
     pub answer_bytes: f64,
     pub p50_micros: f64,
