@@ -78,11 +78,11 @@ impl Tasks {
         let rounds = |every| Rounds::every(every, stopped.clone());
         let mut running = vec![
             tokio::spawn(write(verifier, limits.clone(), rounds(flush_every))),
-            tokio::spawn(meter(usage.clone(), rounds(meter_every))),
-            tokio::spawn(fold(usage.clone(), rounds(meter_every))),
-            tokio::spawn(add_up(usage.clone(), rounds(meter_every))),
+            tokio::spawn(add_up(usage.clone(), rounds(meter_every).at(1))),
+            tokio::spawn(meter(usage.clone(), rounds(meter_every).at(2))),
+            tokio::spawn(fold(usage.clone(), rounds(meter_every).at(3))),
+            tokio::spawn(keep_times(plans, reservations, audit.clone(), rounds(flush_every).at(5))),
             tokio::spawn(share(limits.clone(), stopped.clone())),
-            tokio::spawn(keep_times(plans, reservations, audit.clone(), rounds(flush_every))),
             tokio::spawn(deliver(sessions.clone(), rounds(LOOK_FOR_MAILS_EVERY))),
             tokio::spawn(sign(proofs, rounds(checkpoint_every).later())),
             tokio::spawn(work.sinks.run(stopped.clone())),
@@ -93,7 +93,7 @@ impl Tasks {
             running.push(tokio::spawn(work_jobs(jobs.clone(), maintenance.clone(), rounds(LOOK_FOR_JOBS_EVERY))));
         }
         if work.classes.are_on() {
-            running.push(tokio::spawn(note(work.classes, rounds(flush_every))));
+            running.push(tokio::spawn(note(work.classes, rounds(flush_every).at(6))));
         }
         if ground.db.is_postgres() {
             let follower = Follower::join(ground.clone(), stale_bound).await?;
@@ -101,10 +101,10 @@ impl Tasks {
         } else {
             if let Some(checkpointer) = ground.db.checkpointer().await? {
                 // Where somebody writes meanwhile, something is left in the log, and it grows.
-                let rounds = rounds(CHECKPOINT_DATABASE_EVERY).between();
+                let rounds = rounds(CHECKPOINT_DATABASE_EVERY).at(4);
                 running.push(tokio::spawn(checkpoint_database(checkpointer, rounds)));
             }
-            running.push(tokio::spawn(index(audit, rounds(INDEX_EVERY).later())));
+            running.push(tokio::spawn(index(audit, rounds(INDEX_EVERY).at(7))));
         }
         Ok(Self { stop, running })
     }
@@ -140,9 +140,9 @@ impl Rounds {
         self
     }
 
-    /// Half a round apart from those that began at the same time.
-    fn between(mut self) -> Self {
-        self.timer.reset_after(self.timer.period() * 3 / 2);
+    /// So many eighths of a round behind those that began at the same time: together they would keep a core from what is asked.
+    fn at(mut self, eighth: u32) -> Self {
+        self.timer.reset_after(self.timer.period() * eighth / 8);
         self
     }
 

@@ -4,6 +4,7 @@
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection};
 
+use super::turns::on_thread_of;
 use super::{Db, DbError};
 
 /// A connection that does nothing else. It holds no lock that a reader or the writer needs.
@@ -14,7 +15,7 @@ impl Db {
     pub async fn checkpointer(&self) -> Result<Option<Checkpointer>, DbError> {
         let Self::Sqlite { writer, .. } = self else { return Ok(None) };
         let mut connection = writer.connect_options().connect().await?;
-        give_way(&mut connection).await?;
+        on_thread_of(&mut connection, give_way).await?;
         Ok(Some(Checkpointer(connection)))
     }
 }
@@ -31,19 +32,13 @@ impl Checkpointer {
     }
 }
 
-/// Puts the connection's thread into the idle class: it runs where nobody else wants to, and stops at once for who does. What it is
-/// too slow for then, the writer still does. Only SQLite runs on that thread: so from its progress handler.
-async fn give_way(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    connection.lock_handle().await?.set_progress_handler(1, || {
-        #[cfg(target_os = "linux")]
-        if let Err(error) = into_idle_class() {
-            tracing::debug!(?error, "the thread that moves the database's log keeps its priority");
-        }
-        true
-    });
-    sqlx::query("SELECT 1").execute(&mut *connection).await?;
-    connection.lock_handle().await?.remove_progress_handler();
-    Ok(())
+/// Puts this thread into the idle class: it runs where nobody else wants to, and stops at once for who does. What it is too slow for
+/// then, the writer still does.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = into_idle_class() {
+        tracing::debug!(?error, "the thread that moves the database's log keeps its priority");
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -1,5 +1,6 @@
 //! SQLite's thread among others on few processors: what is written behind takes milliseconds, and a scheduler lets a thread that has
-//! begun go on for one or more of them although a request has come. So it offers its processor to whoever waits for one.
+//! begun go on for one or more of them although a request has come. So it has a lower priority, and offers its processor to whoever
+//! waits for one.
 
 use std::time::{Duration, Instant};
 
@@ -7,19 +8,79 @@ use sqlx::SqliteConnection;
 
 /// Steps of SQLite's machine after which it looks at the time: some tens of microseconds, where they put rows into indexes.
 const STEPS: i32 = 40;
-/// How long it works before it offers the processor. Where requests fill the only one, it still has a fifth of it; with a quarter of
-/// this, a seventeenth, and changes wait accordingly (`docs/decisions/0019`).
+/// How long it works before it offers the processor.
 const TURN: Duration = Duration::from_micros(200);
+/// Whoever takes longer than this has no request to answer, but work that fills the processor.
+const LONG: Duration = Duration::from_millis(3);
+/// Turns that are not offered then: the scheduler shares the processor out, and changes go on (`docs/decisions/0019`).
+const SPARED: u32 = 20;
+/// Its nice value. Without one, who has just used much of the processor is not yet due again when it is offered: requests, that
+/// is. With this they have three quarters of a processor that both want.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 5;
 
 /// Has the connection's thread offer its processor now and then while a statement runs.
 pub(super) async fn take_turns(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    let mut began = Instant::now();
+    on_thread_of(connection, lower_priority).await?;
+    let (mut began, mut spared) = (Instant::now(), 0);
     connection.lock_handle().await?.set_progress_handler(STEPS, move || {
-        if began.elapsed() >= TURN {
-            std::thread::yield_now();
-            began = Instant::now();
+        let now = Instant::now();
+        if now - began >= TURN {
+            began = now;
+            if spared > 0 {
+                spared -= 1;
+            } else {
+                std::thread::yield_now();
+                began = Instant::now();
+                spared = if began - now > LONG { SPARED } else { 0 };
+            }
         }
         true
     });
     Ok(())
+}
+
+/// Runs something on the connection's thread. Only SQLite runs there: so from its progress handler.
+pub(super) async fn on_thread_of(connection: &mut SqliteConnection, what: fn()) -> Result<(), sqlx::Error> {
+    connection.lock_handle().await?.set_progress_handler(1, move || {
+        what();
+        true
+    });
+    sqlx::query("SELECT 1").execute(&mut *connection).await?;
+    connection.lock_handle().await?.remove_progress_handler();
+    Ok(())
+}
+
+/// Of this thread alone, as Linux has it.
+fn lower_priority() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!(%error, "the thread that writes into the database keeps its priority");
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::db::{Db, sql};
+
+    /// The nice value of every thread of this process.
+    fn nice_values() -> std::io::Result<Vec<i32>> {
+        let threads = std::fs::read_dir("/proc/self/task")?;
+        let stat = threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("stat")).ok());
+        // The second field is a name in parentheses; the nice value is the 19th.
+        let nice = |stat: String| stat.rsplit_once(')')?.1.split_whitespace().nth(16)?.parse().ok();
+        Ok(stat.filter_map(nice).collect())
+    }
+
+    #[tokio::test]
+    async fn the_thread_that_writes_has_a_lower_priority() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let db = Db::open_sqlite(&folder.path().join("keyward.db")).await?;
+        assert!(nice_values()?.contains(&NICE));
+        // And it works on.
+        sql("SELECT 1 AS value").one::<(i64,)>(&db).await?;
+        db.close().await;
+        Ok(())
+    }
 }

@@ -36,7 +36,7 @@ const STATEMENTS: usize = 20;
 const FEWEST_WRITTEN: usize = 400;
 const FLUSHES: usize = 240;
 /// Noted uses that a flush sorts in before it lets others run: some tens of microseconds.
-const TAKEN_AT_ONCE: usize = 200;
+const TAKEN_AT_ONCE: usize = 64;
 /// After each statement, a flush on the timer rests for so many times the time that it took.
 const REST: u32 = 4;
 /// Longest such rest.
