@@ -14,8 +14,8 @@ const TURN: Duration = Duration::from_micros(200);
 const LONG: Duration = Duration::from_millis(3);
 /// Turns that are not offered then: the scheduler shares the processor out, and changes go on (`docs/decisions/0019`).
 const SPARED: u32 = 20;
-/// Its nice value. Without one, who has just used much of the processor is not yet due again when it is offered: requests, that
-/// is. With this they have three quarters of a processor that both want.
+/// By how much it is nicer than the threads that answer. These have just used much of the processor, and without that would not be
+/// due again when it is offered. With it they have three quarters of a processor that both want.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 5;
 
@@ -40,10 +40,13 @@ pub(super) async fn take_turns(connection: &mut SqliteConnection) -> Result<(), 
     Ok(())
 }
 
-/// Runs something on the connection's thread. Only SQLite runs there: so from its progress handler.
+/// Runs something once on the connection's thread. Only SQLite runs there: so from its progress handler.
 pub(super) async fn on_thread_of(connection: &mut SqliteConnection, what: fn()) -> Result<(), sqlx::Error> {
+    let mut what = Some(what);
     connection.lock_handle().await?.set_progress_handler(1, move || {
-        what();
+        if let Some(what) = what.take() {
+            what();
+        }
         true
     });
     sqlx::query("SELECT 1").execute(&mut *connection).await?;
@@ -54,7 +57,7 @@ pub(super) async fn on_thread_of(connection: &mut SqliteConnection, what: fn()) 
 /// Of this thread alone, as Linux has it.
 fn lower_priority() {
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+    if let Err(error) = rustix::process::nice(NICE) {
         tracing::debug!(%error, "the thread that writes into the database keeps its priority");
     }
 }
@@ -77,7 +80,8 @@ mod tests {
     async fn the_thread_that_writes_has_a_lower_priority() -> Result<(), Box<dyn std::error::Error>> {
         let folder = tempfile::tempdir()?;
         let db = Db::open_sqlite(&folder.path().join("keyward.db")).await?;
-        assert!(nice_values()?.contains(&NICE));
+        let own = rustix::process::getpriority_process(None)?;
+        assert!(nice_values()?.contains(&(own + NICE)));
         // And it works on.
         sql("SELECT 1 AS value").one::<(i64,)>(&db).await?;
         db.close().await;
