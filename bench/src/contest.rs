@@ -15,12 +15,14 @@ struct Doubt {
     share: f64,
     /// Most tries.
     tries: u32,
+    /// Most tries beyond the first of all runs together: where it is never quiet, it is measured as it is.
+    more_tries: u32,
 }
 
-const AT_FULL_SPEED: Doubt = Doubt { share: 0.05, tries: 3 };
+const AT_FULL_SPEED: Doubt = Doubt { share: 0.05, tries: 3, more_tries: 60 };
 /// One request in a hundred decides here. A pause delays those that come in it, and about as many while the queue is worked
 /// off: pauses of 0.5 % of the server's core, which is 0.25 % of both, are that one in a hundred.
-const AT_FIXED_RATE: Doubt = Doubt { share: 0.002, tries: 8 };
+const AT_FIXED_RATE: Doubt = Doubt { share: 0.002, tries: 8, more_tries: 40 };
 
 /// A server or several nodes, and what is asked of them.
 pub struct Subject<'a> {
@@ -39,10 +41,12 @@ impl<'a> Subject<'a> {
 }
 
 /// One run of one subject.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub struct Run {
     pub subject: &'static str,
     pub round: u32,
+    /// How often it was measured; the quietest is this one.
+    pub tries: u32,
     /// Whether requests left at a fixed rate, rather than as fast as answers came.
     pub at_fixed_rate: bool,
     pub requests: u64,
@@ -55,7 +59,7 @@ pub struct Run {
     pub cpu_micros_per_request: f64,
     /// How much of its core the server used; well below 1 at full speed, the load generator was the slower one.
     pub core_share: f64,
-    /// What the host took of the two cores meanwhile, and other programs at least.
+    /// What the host took of the two cores meanwhile, as far as it tells, with other programs and the kernel's own threads.
     pub others_share: f64,
     pub answer_bytes: f64,
     pub p50_micros: f64,
@@ -70,6 +74,13 @@ impl Run {
 
     fn doubt(&self) -> &'static Doubt {
         if self.at_fixed_rate { &AT_FIXED_RATE } else { &AT_FULL_SPEED }
+    }
+
+    /// How many tries are left after those of earlier runs.
+    fn tries_after(&self, earlier: &[Run]) -> u32 {
+        let alike = earlier.iter().filter(|run| run.at_fixed_rate == self.at_fixed_rate);
+        let more = alike.map(|run| run.tries - 1).sum::<u32>();
+        self.doubt().tries.min(1 + self.doubt().more_tries.saturating_sub(more))
     }
 }
 
@@ -97,7 +108,8 @@ impl Runs {
 
     /// Measures one subject; again when others disturb it.
     pub fn add(&mut self, subject: &Subject<'_>, round: u32, pace: Pace) -> Result<()> {
-        self.keep(measure_in_quiet(subject, round, pace)?);
+        let run = quietest(&self.0, || measure(subject, round, pace))?;
+        self.keep(run);
         Ok(())
     }
 
@@ -135,34 +147,32 @@ impl Runs {
 }
 
 /// Measures again when others took part of the cores, a few times at most, and keeps the quietest run.
-fn measure_in_quiet(subject: &Subject<'_>, round: u32, pace: Pace) -> Result<Run> {
-    let mut quietest = measure(subject, round, pace)?;
-    for _ in 1..quietest.doubt().tries {
-        if quietest.is_quiet() {
-            break;
-        }
-        let again = measure(subject, round, pace)?;
+fn quietest(earlier: &[Run], mut measure: impl FnMut() -> Result<Run>) -> Result<Run> {
+    let mut quietest = measure()?;
+    while !quietest.is_quiet() && quietest.tries < quietest.tries_after(earlier) {
+        let tries = quietest.tries + 1;
+        let again = measure()?;
         if again.others_share < quietest.others_share {
             quietest = again;
         }
+        quietest.tries = tries;
     }
     Ok(quietest)
 }
 
 fn measure(subject: &Subject<'_>, round: u32, pace: Pace) -> Result<Run> {
-    let own = std::process::id();
-    let of = |pids: &[u32]| pids.iter().map(|pid| machine::cpu_time(*pid)).sum::<Result<Duration>>();
-    let beside = || anyhow::Ok(machine::cpu_time(own)? + of(&subject.stores)?);
-    let times = || anyhow::Ok([of(&subject.pids)?, beside()?, machine::programs_time()?, machine::stolen_time()?]);
-    let before = times()?;
+    let cpu_time = || subject.pids.iter().map(|pid| machine::cpu_time(*pid)).sum::<Result<Duration>>();
+    let ours = [&subject.pids[..], &subject.stores, &[std::process::id()]].concat();
+    let (run_times, stolen, cpu) = (machine::run_times()?, machine::stolen_time()?, cpu_time()?);
     let outcome = subject.load.run(pace)?;
-    let after = times()?;
-    let [cpu, beside, programs, stolen] = std::array::from_fn(|index| after[index].saturating_sub(before[index]));
-    let others = programs.saturating_sub(cpu + beside) + stolen;
+    let cpu = cpu_time()?.saturating_sub(cpu);
+    let stolen = machine::stolen_time()?.saturating_sub(stolen);
+    let others = machine::others_time(&run_times, &ours)? + stolen;
     let micros = |q| outcome.latency.quantile(q).as_nanos() as f64 / 1e3;
     Ok(Run {
         subject: subject.name,
         round,
+        tries: 1,
         at_fixed_rate: matches!(pace, Pace::Rate { .. }),
         requests: outcome.requests,
         errors: outcome.errors,
@@ -176,4 +186,36 @@ fn measure(subject: &Subject<'_>, round: u32, pace: Pace) -> Result<Run> {
         p99_micros: micros(0.99),
         p999_micros: micros(0.999),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(others_share: f64) -> Run {
+        Run { tries: 1, at_fixed_rate: true, others_share, ..Run::default() }
+    }
+
+    /// What is kept of runs that others disturb so much, after earlier ones.
+    fn kept(shares: &[f64], earlier: &[Run]) -> (f64, u32) {
+        let mut shares = shares.iter().cycle();
+        let kept = quietest(earlier, || Ok(run(*shares.next().expect("there is one")))).expect("it can be measured");
+        (kept.others_share, kept.tries)
+    }
+
+    #[test]
+    fn the_quietest_run_counts() {
+        assert_eq!(kept(&[0.002, 0.001], &[]), (0.002, 1));
+        assert_eq!(kept(&[0.01, 0.03, 0.001, 0.0], &[]), (0.001, 3));
+        assert_eq!(kept(&[0.03, 0.01], &[]), (0.01, AT_FIXED_RATE.tries));
+    }
+
+    #[test]
+    fn where_it_is_never_quiet_it_is_measured_as_it_is() {
+        let disturbed = |tries| Run { tries, ..run(0.1) };
+        let earlier: Vec<Run> = (0..5).map(|_| disturbed(AT_FIXED_RATE.tries)).collect();
+        assert_eq!(kept(&[0.01], &earlier), (0.01, 1 + AT_FIXED_RATE.more_tries - 35));
+        let earlier: Vec<Run> = (0..6).map(|_| disturbed(AT_FIXED_RATE.tries)).collect();
+        assert_eq!(kept(&[0.01], &earlier), (0.01, 1));
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! Linux only, like the figures themselves.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -40,29 +41,44 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
     Ok(ticks(fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?))
 }
 
-/// What all programs together took of our two cores. Where the kernel counts an interrupt to the program that it
-/// interrupts, that is in [`cpu_time`] but not in this.
-pub fn programs_time() -> Result<Duration> {
-    // user, nice and system.
-    cores_time(&[0, 1, 2])
+/// How long each thread has run so far, those of the kernel as well: by process and thread, to the nanosecond. The clock ticks in
+/// /proc/stat see little of what runs for a millisecond at a time. Empty where the kernel does not tell.
+pub fn run_times() -> Result<HashMap<(u32, u32), Duration>> {
+    let mut times = HashMap::new();
+    for pid in numbers_in("/proc")? {
+        // What ends meanwhile is left out.
+        let Ok(threads) = numbers_in(&format!("/proc/{pid}/task")) else { continue };
+        for thread in threads {
+            let told = std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/schedstat")).unwrap_or_default();
+            if let Some(nanos) = told.split_whitespace().next() {
+                times.insert((pid, thread), Duration::from_nanos(nanos.parse()?));
+            }
+        }
+    }
+    Ok(times)
+}
+
+/// How long all processes but ours have run since.
+pub fn others_time(since: &HashMap<(u32, u32), Duration>, ours: &[u32]) -> Result<Duration> {
+    let now = run_times()?.into_iter().filter(|((pid, _), _)| !ours.contains(pid));
+    Ok(now.map(|(thread, time)| time.saturating_sub(since.get(&thread).copied().unwrap_or_default())).sum())
+}
+
+fn numbers_in(folder: &str) -> Result<Vec<u32>> {
+    let entries = std::fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
+    Ok(entries.iter().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
 
 /// What the host of a virtual machine took from our two cores while they had work, as far as it tells.
 pub fn stolen_time() -> Result<Duration> {
-    cores_time(&[7])
-}
-
-/// The sum of some columns of /proc/stat, numbered from 0.
-fn cores_time(columns: &[usize]) -> Result<Duration> {
     let stat = std::fs::read_to_string("/proc/stat")?;
-    let mut sum = 0;
+    let mut stolen = 0;
     for core in [SERVER_CORE, LOAD_CORE] {
         let prefix = format!("cpu{core} ");
         let fields = stat.lines().find_map(|line| line.strip_prefix(&prefix)).context("/proc/stat lacks a core")?;
-        let fields = fields.split_whitespace().map(str::parse::<u64>).collect::<Result<Vec<_>, _>>()?;
-        sum += columns.iter().filter_map(|index| fields.get(*index)).sum::<u64>();
+        stolen += fields.split_whitespace().nth(7).map_or(Ok(0), str::parse::<u64>)?;
     }
-    Ok(ticks(sum))
+    Ok(ticks(stolen))
 }
 
 fn ticks(count: u64) -> Duration {
@@ -83,4 +99,20 @@ pub fn describe() -> Value {
     let models: Vec<&str> = models.map(|(_, model)| model).collect();
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     json!({ "processor": models.first(), "cores": models.len(), "kernel": kernel.trim() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ran_meanwhile_is_told_but_not_of_ours() {
+        let own = std::process::id();
+        let before = run_times().unwrap();
+        let start = cpu_time(own).unwrap();
+        while cpu_time(own).unwrap() - start < Duration::from_millis(50) {}
+        let without = others_time(&before, &[own]).unwrap();
+        let with_us = others_time(&before, &[]).unwrap();
+        assert!(with_us >= without + Duration::from_millis(40), "{with_us:?} {without:?}");
+    }
 }

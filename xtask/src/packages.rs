@@ -101,8 +101,7 @@ fn ensure_packages() -> Result<()> {
     let names = missing.iter().map(|needed| needed.what).collect::<Vec<_>>().join(" and ");
     let packages: Vec<&str> = missing.iter().map(|needed| needed.package).collect();
     let by_hand = format!("  apt-get update\n  apt-get install -y --no-install-recommends {}", packages.join(" "));
-    // SAFETY: geteuid has no preconditions.
-    if unsafe { libc::geteuid() } != 0 || on_path("apt-get").is_none() {
+    if !rustix::process::geteuid().is_root() || on_path("apt-get").is_none() {
         bail!("the suite needs {names}; as root, run:\n{by_hand}");
     }
     println!("the suite needs {names}: installing {}", packages.join(" "));

@@ -199,8 +199,7 @@ struct Account {
 impl Account {
     /// `None` when we are not root and can run it ourselves.
     fn unprivileged() -> Result<Option<Self>> {
-        // SAFETY: geteuid has no preconditions.
-        if unsafe { libc::geteuid() } != 0 {
+        if !rustix::process::geteuid().is_root() {
             return Ok(None);
         }
         let users = fs::read_to_string("/etc/passwd").context("/etc/passwd")?;

@@ -1,11 +1,8 @@
 //! The binary `keyward`: reads the command line and runs one command.
 
-use mimalloc::MiMalloc;
-
-/// Its memory lies in large pages (`docs/decisions/0017`).
-#[global_allocator]
-static MEMORY: MiMalloc = MiMalloc;
+mod memory;
 
 fn main() -> std::process::ExitCode {
+    memory::keep_freed();
     keyward_server::cli::main()
 }
