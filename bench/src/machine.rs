@@ -41,10 +41,13 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
     Ok(ticks(fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?))
 }
 
-/// How long each thread has run so far, those of the kernel as well: by process and thread, to the nanosecond. The clock ticks in
-/// /proc/stat see little of what runs for a millisecond at a time. Empty where the kernel does not tell.
-pub fn run_times() -> Result<HashMap<(u32, u32), Duration>> {
-    let mut times = HashMap::new();
+/// How long threads have run, by process and thread.
+pub type RunTimes = HashMap<(u32, u32), Duration>;
+
+/// How long each thread has run so far, those of the kernel as well, to the nanosecond. The clock ticks in /proc/stat see little of
+/// what runs for a millisecond at a time. Empty where the kernel does not tell.
+pub fn run_times() -> Result<RunTimes> {
+    let mut times = RunTimes::new();
     for pid in numbers_in("/proc")? {
         // What ends meanwhile is left out.
         let Ok(threads) = numbers_in(&format!("/proc/{pid}/task")) else { continue };
@@ -58,10 +61,24 @@ pub fn run_times() -> Result<HashMap<(u32, u32), Duration>> {
     Ok(times)
 }
 
-/// How long all processes but ours have run since.
-pub fn others_time(since: &HashMap<(u32, u32), Duration>, ours: &[u32]) -> Result<Duration> {
-    let now = run_times()?.into_iter().filter(|((pid, _), _)| !ours.contains(pid));
-    Ok(now.map(|(thread, time)| time.saturating_sub(since.get(&thread).copied().unwrap_or_default())).sum())
+/// How long all processes but ours have run since on our two cores: a thread counts to the core on which it ran last.
+pub fn others_time(since: &RunTimes, ours: &[u32]) -> Result<Duration> {
+    let mut others = Duration::ZERO;
+    for (thread, time) in run_times()? {
+        let ran = time.saturating_sub(since.get(&thread).copied().unwrap_or_default());
+        if !ran.is_zero() && !ours.contains(&thread.0) && is_on_our_cores(thread) {
+            others += ran;
+        }
+    }
+    Ok(others)
+}
+
+/// What has ended meanwhile is not.
+fn is_on_our_cores((pid, thread): (u32, u32)) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/stat")).unwrap_or_default();
+    // The second field is a name in parentheses that may contain anything; the core is the 39th.
+    let core = stat.rsplit_once(')').and_then(|(_, fields)| fields.split_whitespace().nth(36)?.parse().ok());
+    core.is_some_and(|core: usize| [SERVER_CORE, LOAD_CORE].contains(&core))
 }
 
 fn numbers_in(folder: &str) -> Result<Vec<u32>> {
@@ -107,6 +124,7 @@ mod tests {
 
     #[test]
     fn what_ran_meanwhile_is_told_but_not_of_ours() {
+        pin(LOAD_CORE).unwrap();
         let own = std::process::id();
         let before = run_times().unwrap();
         let start = cpu_time(own).unwrap();
