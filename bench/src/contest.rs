@@ -76,7 +76,7 @@ impl Run {
         if self.at_fixed_rate { &AT_FIXED_RATE } else { &AT_FULL_SPEED }
     }
 
-    /// How many tries are left after those of earlier runs.
+    /// How often it may be measured at most, after what earlier runs have taken.
     fn tries_after(&self, earlier: &[Run]) -> u32 {
         let alike = earlier.iter().filter(|run| run.at_fixed_rate == self.at_fixed_rate);
         let more = alike.map(|run| run.tries - 1).sum::<u32>();
