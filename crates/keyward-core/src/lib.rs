@@ -27,5 +27,6 @@ pub mod text;
 pub mod time;
 pub mod tree;
 pub mod usd;
+pub mod varint;
 pub mod verdict;
 pub mod verify;

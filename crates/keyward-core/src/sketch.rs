@@ -5,6 +5,8 @@
 //! told quantile is within α of the true one, merging is adding, and nothing depends on the order. Which values are
 //! collected, and where a sketch is stored, is not decided here.
 
+use crate::varint;
+
 /// α: a told quantile is at most one hundredth off the true one.
 pub const RELATIVE_ERROR: f64 = 0.01;
 
@@ -92,8 +94,8 @@ impl Sketch {
         bytes.push(VERSION);
         let mut before = 0;
         for (Bucket(number), count) in &self.0 {
-            write_number(u64::from(number - before), &mut bytes);
-            write_number(*count, &mut bytes);
+            varint::write(&mut bytes, u64::from(number - before));
+            varint::write(&mut bytes, *count);
             before = *number;
         }
         bytes
@@ -104,36 +106,15 @@ impl Sketch {
         let (version, mut rest) = bytes.split_first()?;
         let (mut counts, mut before) = (Vec::new(), 0u16);
         while !rest.is_empty() {
-            let number = before.checked_add(u16::try_from(read_number(&mut rest)?).ok()?)?;
+            let number = before.checked_add(u16::try_from(varint::read(&mut rest)?).ok()?)?;
             if number == before && !counts.is_empty() {
                 return None;
             }
-            counts.push((Bucket(number), read_number(&mut rest)?));
+            counts.push((Bucket(number), varint::read(&mut rest)?));
             before = number;
         }
         (*version == VERSION).then_some(Self(counts))
     }
-}
-
-fn write_number(mut number: u64, bytes: &mut Vec<u8>) {
-    while number >= 0x80 {
-        bytes.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
-}
-
-fn read_number(bytes: &mut &[u8]) -> Option<u64> {
-    let mut number = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        number |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(number);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

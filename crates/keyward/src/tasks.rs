@@ -77,11 +77,11 @@ impl Tasks {
         let (stop, stopped) = watch::channel(false);
         let rounds = |every| Rounds::every(every, stopped.clone());
         let mut running = vec![
-            tokio::spawn(write(verifier, limits.clone(), rounds(flush_every))),
-            tokio::spawn(add_up(usage.clone(), rounds(meter_every).at(1))),
-            tokio::spawn(meter(usage.clone(), rounds(meter_every).at(2))),
-            tokio::spawn(fold(usage.clone(), rounds(meter_every).at(3))),
-            tokio::spawn(keep_times(plans, reservations, audit.clone(), rounds(flush_every).at(5))),
+            tokio::spawn(write(verifier, limits.clone(), rounds(flush_every).at(Eighth::Uses))),
+            tokio::spawn(add_up(usage.clone(), rounds(meter_every).at(Eighth::AddUp))),
+            tokio::spawn(meter(usage.clone(), rounds(meter_every).at(Eighth::Meter))),
+            tokio::spawn(fold(usage.clone(), rounds(meter_every).at(Eighth::Fold))),
+            tokio::spawn(keep_times(plans, reservations, audit.clone(), rounds(flush_every).at(Eighth::Times))),
             tokio::spawn(share(limits.clone(), stopped.clone())),
             tokio::spawn(deliver(sessions.clone(), rounds(LOOK_FOR_MAILS_EVERY))),
             tokio::spawn(sign(proofs, rounds(checkpoint_every).later())),
@@ -93,7 +93,7 @@ impl Tasks {
             running.push(tokio::spawn(work_jobs(jobs.clone(), maintenance.clone(), rounds(LOOK_FOR_JOBS_EVERY))));
         }
         if work.classes.are_on() {
-            running.push(tokio::spawn(note(work.classes, rounds(flush_every).at(6))));
+            running.push(tokio::spawn(note(work.classes, rounds(flush_every).at(Eighth::Notes))));
         }
         if ground.db.is_postgres() {
             let follower = Follower::join(ground.clone(), stale_bound).await?;
@@ -101,10 +101,10 @@ impl Tasks {
         } else {
             if let Some(checkpointer) = ground.db.checkpointer().await? {
                 // Where somebody writes meanwhile, something is left in the log, and it grows.
-                let rounds = rounds(CHECKPOINT_DATABASE_EVERY).at(4);
+                let rounds = rounds(CHECKPOINT_DATABASE_EVERY).at(Eighth::Checkpoint);
                 running.push(tokio::spawn(checkpoint_database(checkpointer, rounds)));
             }
-            running.push(tokio::spawn(index(audit, rounds(INDEX_EVERY).at(7))));
+            running.push(tokio::spawn(index(audit, rounds(INDEX_EVERY).at(Eighth::Index))));
         }
         Ok(Self { stop, running })
     }
@@ -118,6 +118,19 @@ impl Tasks {
             }
         }
     }
+}
+
+/// Where in a round each task that writes has its time: together they would keep a core from what is asked.
+#[derive(Clone, Copy)]
+enum Eighth {
+    Uses,
+    AddUp,
+    Meter,
+    Fold,
+    Checkpoint,
+    Times,
+    Notes,
+    Index,
 }
 
 /// When a task has its next round: on its timer, sooner when it is nudged, and no more when the node stops.
@@ -140,9 +153,8 @@ impl Rounds {
         self
     }
 
-    /// So many eighths of a round behind those that began at the same time: together they would keep a core from what is asked.
-    fn at(mut self, eighth: u32) -> Self {
-        self.timer.reset_after(self.timer.period() * eighth / 8);
+    fn at(mut self, eighth: Eighth) -> Self {
+        self.timer.reset_after(self.timer.period() * eighth as u32 / 8);
         self
     }
 

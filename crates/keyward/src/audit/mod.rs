@@ -32,6 +32,7 @@ pub(crate) use event::append;
 pub use event::{Event, EventType, Resource};
 pub use ingest::{Kept, MAX_EVENTS, NewEvent, Party, event_id};
 pub use leaves::{EventRow, Head};
+pub(crate) use months::FEWEST_AHEAD;
 pub use record::{ExportedEvent, ExportedParty};
 pub use reports::{DayReport, MonthReport, TopActor, TypeCount};
 pub use search::EventFilter;

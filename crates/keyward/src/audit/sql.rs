@@ -28,12 +28,13 @@ pub const KNOWN_IDS: Pair = Pair {
         WHERE id = ANY (ARRAY(SELECT value::uuid FROM jsonb_array_elements_text($1)))",
 };
 
-/// A partition that covers the month; bounds are told in UTC or not, the instants are the same.
-pub const PARTITION_AT: &str = r"SELECT count(*) AS value FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid
+/// Partitions that cover the month, and all; bounds are told in UTC or not, the instants are the same.
+pub const PARTITIONS_AT: &str = r"SELECT count(*) FILTER (WHERE NOT h.inhdetachpending
+        AND (regexp_match(b.text, 'FROM \(''([^'']+)''\)'))[1]::timestamptz <= $1
+        AND (regexp_match(b.text, 'TO \(''([^'']+)''\)'))[1]::timestamptz >= $2) AS covering, count(*) AS present
+    FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid
     CROSS JOIN LATERAL (SELECT coalesce(pg_get_expr(c.relpartbound, c.oid), '') AS text) b
-    WHERE h.inhparent = 'audit_event'::regclass AND NOT h.inhdetachpending
-      AND (regexp_match(b.text, 'FROM \(''([^'']+)''\)'))[1]::timestamptz <= $1
-      AND (regexp_match(b.text, 'TO \(''([^'']+)''\)'))[1]::timestamptz >= $2";
+    WHERE h.inhparent = 'audit_event'::regclass";
 
 pub const EVENTS: Bulk<21> = Bulk(
     "audit_event (sequence, logged_at, occurred_at, id, organization_id, success, event_type, action, actor_type, actor_id,

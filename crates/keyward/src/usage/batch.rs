@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use keyward_core::varint;
 use keyward_core::verdict::Outcome;
 use uuid::Uuid;
 
-use super::bytes::{read_id, read_number, read_text, take, write_id, write_number, write_text};
+use super::bytes::{read_id, read_text, take, write_id, write_text};
 
 /// First byte of a written batch: in which form the entries follow.
 const VERSION: u8 = 2;
@@ -119,7 +120,7 @@ impl Batch {
             for entry in entries {
                 write_id(&mut bytes, entry.key, before);
                 write_id(&mut bytes, entry.secret, entry.key);
-                write_number(&mut bytes, entry.calls);
+                varint::write(&mut bytes, entry.calls);
                 before = entry.key;
             }
         }
@@ -158,7 +159,7 @@ impl Batch {
 
 fn read_entry(rest: &mut &[u8], before: Uuid) -> Option<Entry> {
     let key = read_id(rest, before)?;
-    Some(Entry { key, secret: read_id(rest, key)?, calls: read_number(rest)? })
+    Some(Entry { key, secret: read_id(rest, key)?, calls: varint::read(rest)? })
 }
 
 fn read_full_entry(rest: &mut &[u8], _: Uuid) -> Option<Entry> {

@@ -1,4 +1,4 @@
-//! What blocks of counts and sums are made of: numbers, texts and ids, as few bytes as they need.
+//! What blocks of counts and sums are made of beside numbers: texts, and ids in as few bytes as they need.
 
 use uuid::Uuid;
 
@@ -18,27 +18,6 @@ pub(super) fn read_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
     let (text, left) = rest.split_at_checked(length)?;
     *rest = left;
     std::str::from_utf8(text).ok()
-}
-
-/// LEB128: most numbers are small.
-pub(super) fn write_number(bytes: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        bytes.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
-}
-
-pub(super) fn read_number(rest: &mut &[u8]) -> Option<u64> {
-    let mut number = 0u64;
-    for shift in (0..64).step_by(7) {
-        let [byte] = take(rest)?;
-        number |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(number);
-        }
-    }
-    None
 }
 
 /// As what it does not have in common with another one at its beginning, which is the time at which both were made.
@@ -66,17 +45,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_reads_back(number: u64, id: u128, like: u128, kept in 0u32..=128, text in ".*") {
+        fn what_is_written_reads_back(id: u128, like: u128, kept in 0u32..=128, text in ".*") {
             let like = Uuid::from_u128(like);
             // As much of the other one as is kept.
             let mask = u128::MAX.checked_shr(kept).unwrap_or(0);
             let id = Uuid::from_u128(id & mask | like.as_u128() & !mask);
             let mut bytes = Vec::new();
-            write_number(&mut bytes, number);
             write_id(&mut bytes, id, like);
             write_text(&mut bytes, &text);
             let mut rest = bytes.as_slice();
-            prop_assert_eq!(read_number(&mut rest), Some(number));
             prop_assert_eq!(read_id(&mut rest, like), Some(id));
             prop_assert_eq!(read_text(&mut rest), Some(text.as_str()));
             prop_assert!(rest.is_empty());
@@ -85,7 +62,7 @@ mod tests {
         #[test]
         fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>) {
             let mut rest = bytes.as_slice();
-            let _ = (read_id(&mut rest, Uuid::nil()), read_number(&mut rest), read_text(&mut rest));
+            let _ = (read_id(&mut rest, Uuid::nil()), read_text(&mut rest));
         }
     }
 }

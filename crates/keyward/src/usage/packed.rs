@@ -5,9 +5,10 @@ use std::borrow::Cow;
 use keyward_core::sketch::Sketch;
 use keyward_core::time::Timestamp;
 use keyward_core::usd::Usd;
+use keyward_core::varint;
 use uuid::Uuid;
 
-use super::bytes::{read_number, read_text, take, write_number, write_text};
+use super::bytes::{read_text, take, write_text};
 use super::rollup::{ErrorLine, Level, Rollup, Slot};
 use super::totals::Totals;
 
@@ -25,18 +26,18 @@ impl Rollup<'_> {
             bytes.extend_from_slice(slot.key.as_bytes());
             write_text(&mut bytes, &slot.route);
             for number in numbers(totals) {
-                write_number(&mut bytes, number.unsigned_abs());
+                varint::write(&mut bytes, number.unsigned_abs());
             }
             let durations = totals.durations.to_bytes();
-            write_number(&mut bytes, durations.len() as u64);
+            varint::write(&mut bytes, durations.len() as u64);
             bytes.extend_from_slice(&durations);
         }
         for (line, calls) in &self.errors {
             bytes.extend_from_slice(&line.day.as_micros().to_le_bytes());
             bytes.extend_from_slice(line.key.as_bytes());
-            write_number(&mut bytes, line.status.unsigned_abs());
+            varint::write(&mut bytes, line.status.unsigned_abs());
             write_text(&mut bytes, &line.error);
-            write_number(&mut bytes, calls.unsigned_abs());
+            varint::write(&mut bytes, calls.unsigned_abs());
         }
         bytes
     }
@@ -76,7 +77,7 @@ fn read_totals(rest: &mut &[u8]) -> Option<Totals> {
     for number in &mut numbers {
         *number = read_sum(rest)?;
     }
-    let length = usize::try_from(read_number(rest)?).ok()?;
+    let length = usize::try_from(varint::read(rest)?).ok()?;
     let (durations, left) = rest.split_at_checked(length)?;
     *rest = left;
     let [calls, client_errors, server_errors, request_bytes, response_bytes, tokens_in, tokens_out, cost] = numbers;
@@ -94,7 +95,7 @@ fn read_totals(rest: &mut &[u8]) -> Option<Totals> {
 }
 
 fn read_sum(rest: &mut &[u8]) -> Option<i64> {
-    i64::try_from(read_number(rest)?).ok()
+    i64::try_from(varint::read(rest)?).ok()
 }
 
 fn read_time(rest: &mut &[u8]) -> Option<Timestamp> {

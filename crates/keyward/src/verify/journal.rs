@@ -279,14 +279,16 @@ impl Verifier {
 
     /// Writes some of the noted digests; answers whether more are left. Between two batches other changes get through.
     async fn write_rehashes(&self) -> Result<bool> {
-        let rehashes: HashMap<_, _> = {
+        let mut rehashes: Vec<_> = {
             let noted = self.journal.rehashes.lock().expect("no one panics while noting");
             noted.iter().take(MAX_REHASHES).map(|(digest, rehash)| (*digest, *rehash)).collect()
         };
         if rehashes.is_empty() {
             return Ok(false);
         }
-        let row = |(digest, rehash): (&[u8; 32], &Rehash)| {
+        // In one order: of two nodes that replace the same, one waits for the other, and never both.
+        rehashes.sort_unstable_by_key(|(_, rehash)| rehash.secret);
+        let row = |(digest, rehash): &([u8; 32], Rehash)| {
             json!([rehash.secret.uuid().simple().to_string(), hex(digest), rehash.pepper_version])
         };
         let rows = || Json(rehashes.iter().map(row).collect::<Vec<_>>());
@@ -304,7 +306,9 @@ impl Verifier {
             change.commit(event.details(json!({ "secrets": replaced }))).await?;
         }
         let mut noted = self.journal.rehashes.lock().expect("no one panics while noting");
-        noted.retain(|digest, _| !rehashes.contains_key(digest));
+        for (digest, _) in &rehashes {
+            noted.remove(digest);
+        }
         Ok(!noted.is_empty())
     }
 }

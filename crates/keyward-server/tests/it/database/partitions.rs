@@ -76,6 +76,15 @@ async fn partitions_are_made_ahead_and_mended() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_book_has_months_ahead_before_the_first_upkeep() {
+    let node = Node::start(Backend::Postgres).await;
+    assert_eq!(node.get("/v1/audit-events").await.status, 200);
+    let told = panel(&node, "partitions").await;
+    assert_eq!((&told["status"], &told["findings"][0]["value"]), (&json!("ok"), &json!(2.0)), "{told}");
+    assert_eq!(node.get("/v1/jobs").await.json["items"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_that_another_tool_manages_is_left_alone() {
     for (tool, setup) in [
         (

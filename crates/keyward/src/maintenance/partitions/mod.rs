@@ -12,14 +12,11 @@ use serde_json::{Value, json};
 
 use super::Maintenance;
 use super::health::{Panel, Status};
-use crate::audit::HOLD_DESK;
+use crate::audit::{FEWEST_AHEAD, HOLD_DESK};
 use crate::db::{Ddl, Session, ddl, row, sql as statement};
 use crate::error::Result;
 use crate::jobs::Running;
 pub(super) use plan::Range;
-
-/// With fewer whole months ahead, the next month's end comes too near.
-const FEWEST_AHEAD: usize = 2;
 
 /// More often it is no coincidence.
 const MOST_MADE_BY_OTHERS: u32 = 3;
