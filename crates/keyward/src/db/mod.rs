@@ -121,10 +121,11 @@ impl Db {
         // 32 MiB: where a table is large, each batch would read its indexes again.
         let writing = options.clone().pragma("cache_size", "-32768").pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
         let pool = |connections| {
-            SqlitePoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT).idle_timeout(None)
+            let pool = SqlitePoolOptions::new().max_connections(connections);
+            let pool = pool.after_connect(|connection, _| Box::pin(turns::take_turns(connection)));
+            pool.acquire_timeout(ACQUIRE_TIMEOUT).idle_timeout(None)
         };
-        let writer = pool(1).after_connect(|connection, _| Box::pin(turns::take_turns(connection)));
-        let writer = writer.connect_with(writing).await?;
+        let writer = pool(1).connect_with(writing).await?;
         let readers = pool(4).connect_with(options.read_only(true).create_if_missing(false)).await?;
         Ok(Self::Sqlite { writer, readers })
     }
