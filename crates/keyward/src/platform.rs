@@ -88,8 +88,8 @@ impl Keyward {
             meter: usage.meter(),
             classes: classes.clone(),
         };
-        let verifier =
-            Verifier::open(ground.clone(), peppers.clone(), &settings.keys, settings.verify.clone(), counting);
+        let prompt = Ground { db: ground.db.prompt(), ..ground.clone() };
+        let verifier = Verifier::open(prompt, peppers.clone(), &settings.keys, settings.verify.clone(), counting);
         let verifier = Arc::new(verifier.await?);
         let passwords = Arc::new(Passwords::new(&settings.people));
         let jobs = Jobs::new(ground.clone(), settings.jobs.retention_days);

@@ -86,7 +86,12 @@ impl DbError {
 /// A database of either kind. Cheap to clone.
 #[derive(Clone, Debug)]
 pub enum Db {
-    Sqlite { writer: SqlitePool, readers: SqlitePool },
+    /// `prompt` are readers for what a verification waits for.
+    Sqlite {
+        writer: SqlitePool,
+        readers: SqlitePool,
+        prompt: SqlitePool,
+    },
     Postgres(PgPool),
 }
 
@@ -100,6 +105,9 @@ pub enum Tx {
 /// not run. A batch of records touches a thousand pages by itself; those that the next batches touch as well are moved once for all
 /// of them.
 const CHECKPOINT_PAGES: &str = "16384";
+
+/// Connections to SQLite that read, of either kind: each is a thread.
+const READERS: u32 = 4;
 
 /// How long a statement waits for a connection before the database counts as unreachable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -120,14 +128,16 @@ impl Db {
             .disable_statement_logging();
         // 32 MiB: where a table is large, each batch would read its indexes again.
         let writing = options.clone().pragma("cache_size", "-32768").pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
+        let reading = options.read_only(true).create_if_missing(false);
         let pool = |connections| {
-            let pool = SqlitePoolOptions::new().max_connections(connections);
-            let pool = pool.after_connect(|connection, _| Box::pin(turns::take_turns(connection)));
-            pool.acquire_timeout(ACQUIRE_TIMEOUT).idle_timeout(None)
+            SqlitePoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT).idle_timeout(None)
         };
-        let writer = pool(1).connect_with(writing).await?;
-        let readers = pool(4).connect_with(options.read_only(true).create_if_missing(false)).await?;
-        Ok(Self::Sqlite { writer, readers })
+        let polite =
+            |connections| pool(connections).after_connect(|connection, _| Box::pin(turns::take_turns(connection)));
+        let writer = polite(1).connect_with(writing).await?;
+        let readers = polite(READERS).connect_with(reading.clone()).await?;
+        let prompt = pool(READERS).connect_with(reading).await?;
+        Ok(Self::Sqlite { writer, readers, prompt })
     }
 
     /// Connects to PostgreSQL 15 or later, e.g. `postgres://user:password@host/database`.
@@ -157,7 +167,7 @@ impl Db {
         let options = options.immutable(is_closed).busy_timeout(ACQUIRE_TIMEOUT).disable_statement_logging();
         let pool = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
         let readers = pool.connect_with(options).await?;
-        Ok(Self::Sqlite { writer: readers.clone(), readers })
+        Ok(Self::Sqlite { writer: readers.clone(), prompt: readers.clone(), readers })
     }
 
     /// Connects to PostgreSQL to read and nothing else.
@@ -185,6 +195,18 @@ impl Db {
         })
     }
 
+    /// The same database for short reads that a verification waits for. SQLite has readers for them that no search holds, and whose
+    /// threads give way to nobody.
+    #[must_use]
+    pub fn prompt(&self) -> Self {
+        match self {
+            Self::Sqlite { writer, prompt, .. } => {
+                Self::Sqlite { writer: writer.clone(), readers: prompt.clone(), prompt: prompt.clone() }
+            }
+            Self::Postgres(pool) => Self::Postgres(pool.clone()),
+        }
+    }
+
     pub fn is_postgres(&self) -> bool {
         matches!(self, Self::Postgres(_))
     }
@@ -196,7 +218,8 @@ impl Db {
     /// Closes every connection after its present work.
     pub async fn close(&self) {
         match self {
-            Self::Sqlite { writer, readers } => {
+            Self::Sqlite { writer, readers, prompt } => {
+                prompt.close().await;
                 readers.close().await;
                 writer.close().await;
             }

@@ -89,4 +89,19 @@ mod tests {
         db.close().await;
         Ok(())
     }
+
+    #[tokio::test]
+    async fn what_a_verification_reads_waits_for_no_search() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let db = Db::open_sqlite(&folder.path().join("keyward.db")).await?;
+        let Db::Sqlite { readers, .. } = &db else { panic!("SQLite") };
+        let mut searches = Vec::new();
+        for _ in 0..readers.options().get_max_connections() {
+            searches.push(readers.acquire().await?);
+        }
+        sql("SELECT 1 AS value").one::<(i64,)>(&db.prompt()).await?;
+        drop(searches);
+        db.close().await;
+        Ok(())
+    }
 }
