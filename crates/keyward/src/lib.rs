@@ -5,6 +5,7 @@
 
 pub mod accounts;
 mod announce;
+mod aside;
 pub mod audit;
 mod change;
 pub mod checkup;

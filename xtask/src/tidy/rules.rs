@@ -6,7 +6,7 @@ pub const PLATFORM: &str = "crates/keyward/src/";
 /// The modules of the platform, lowest step first, as ARCHITECTURE.md has them. A module knows its own step and those
 /// below.
 pub const STEPS: &[&[&str]] = &[
-    &["error", "config", "db", "page", "context", "metrics", "mail"],
+    &["error", "config", "db", "page", "context", "metrics", "mail", "aside"],
     &["ground", "announce", "audit", "change"],
     &["idempotency", "jobs", "limits"],
     &["accounts", "maintenance"],

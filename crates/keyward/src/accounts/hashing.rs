@@ -1,9 +1,5 @@
 //! Where passwords are hashed: on threads of their own, as many as may hash at the same time, which give way to everything else.
-//!
-//! A hash takes some twenty milliseconds and a verify a few microseconds. Among equals the kernel lets whoever computes go on for
-//! milliseconds before somebody who has just woken has their turn, so with every core busy hashing each verify would wait that
-//! long. A thread can step back but, without rights, never forward again: hence not the runtime's own blocking threads. Where a core
-//! is free nobody is slower for it; where none is, verifies go first and those who sign in wait.
+//! Where a core is free nobody is slower for it; where none is, verifies go first and those who sign in wait.
 //!
 //! A thread keeps the memory of its last hash for the next, as long as people sign in: to be given 19 MiB anew each time, and the
 //! system to clear them, takes up to a fifth of the hash.
@@ -19,11 +15,8 @@ use flume::{Receiver, RecvTimeoutError, Sender, unbounded};
 use keyward_core::problem::Code;
 use tokio::sync::oneshot;
 
+use crate::aside::{Share, step_back};
 use crate::error::{Error, Result};
-
-/// How far the threads step back: of a busy core, such a one gets about a tenth beside the others.
-#[cfg(target_os = "linux")]
-const NICER: i32 = 10;
 
 /// How long a thread without work keeps its memory.
 const KEPT: Duration = Duration::from_secs(1);
@@ -73,10 +66,7 @@ impl Hashing {
 }
 
 fn work_off(given: &Receiver<Work>) {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = step_back() {
-        tracing::warn!(%error, "passwords are hashed as if nothing were more urgent");
-    }
+    step_back(Share::Tenth);
     let mut memory = Memory::new();
     loop {
         let next = given.recv_timeout(KEPT).or_else(|nothing| match nothing {
@@ -90,13 +80,6 @@ fn work_off(given: &Receiver<Work>) {
         // The thread outlives a hash that goes wrong; whoever waits for it is told.
         let _ = catch_unwind(AssertUnwindSafe(|| work(&mut memory)));
     }
-}
-
-/// For this thread alone.
-#[cfg(target_os = "linux")]
-fn step_back() -> rustix::io::Result<()> {
-    use rustix::process::{getpriority_process, setpriority_process};
-    setpriority_process(None, getpriority_process(None)? + NICER)
 }
 
 /// A place among those who wait for a thread.
@@ -129,8 +112,7 @@ mod tests {
             use rustix::process::getpriority_process;
             let ours = getpriority_process(None).unwrap();
             let theirs = hashing.run(|_| getpriority_process(None).ok()).await.ok().flatten();
-            assert_eq!(theirs, Some((ours + NICER).min(19)));
-            assert_eq!(getpriority_process(None), Ok(ours), "nobody else steps back");
+            assert_eq!(theirs, Some((ours + Share::Tenth as i32).min(19)));
         }
     }
 }

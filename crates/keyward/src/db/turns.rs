@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use sqlx::SqliteConnection;
 
+use crate::aside::{Share, step_back};
+
 /// Steps of SQLite's machine after which it looks at the time: some tens of microseconds, where they put rows into indexes.
 const STEPS: i32 = 40;
 /// How long one works before it offers the processor.
@@ -14,14 +16,10 @@ const TURN: Duration = Duration::from_micros(200);
 const LONG: Duration = Duration::from_millis(3);
 /// Turns that are not offered then: the scheduler shares the processor out, and changes go on (`docs/decisions/0019`).
 const SPARED: u32 = 20;
-/// By how much they are nicer than the threads that answer. Those have just used much of the processor, and without that would not be
-/// due again when it is offered. With it they have three quarters of a processor that both want.
-#[cfg(target_os = "linux")]
-const NICE: i32 = 5;
-
-/// Has the connection's thread offer its processor now and then while a statement runs.
+/// Has the connection's thread step back, and offer its processor now and then while a statement runs: the threads that answer have
+/// just used much of it, and without the first would not be due again when it is offered.
 pub(super) async fn take_turns(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    on_thread_of(connection, lower_priority).await?;
+    on_thread_of(connection, || step_back(Share::Quarter)).await?;
     let (mut began, mut spared) = (Instant::now(), 0);
     connection.lock_handle().await?.set_progress_handler(STEPS, move || {
         let now = Instant::now();
@@ -54,14 +52,6 @@ pub(super) async fn on_thread_of(connection: &mut SqliteConnection, what: fn()) 
     Ok(())
 }
 
-/// Of this thread alone, as Linux has it.
-fn lower_priority() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::nice(NICE) {
-        tracing::debug!(%error, "a thread of the database keeps its priority");
-    }
-}
-
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
@@ -80,7 +70,7 @@ mod tests {
     async fn the_threads_of_the_database_have_a_lower_priority() -> Result<(), Box<dyn std::error::Error>> {
         let folder = tempfile::tempdir()?;
         let db = Db::open_sqlite(&folder.path().join("keyward.db")).await?;
-        let nicer = rustix::process::getpriority_process(None)? + NICE;
+        let nicer = rustix::process::getpriority_process(None)? + Share::Quarter as i32;
         // One that writes, one that reads; those of other tests may be seen as well.
         assert!(nice_values()?.into_iter().filter(|nice| *nice == nicer).count() >= 2);
         // And they work on.

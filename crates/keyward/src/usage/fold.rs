@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::batch::{Batch, Entry, Group};
 use super::rollup::{ALL_KEYS, Level};
 use super::{Usage, sql as statements};
+use crate::aside::{self, Share};
 use crate::db::{Bind as _, DbError, Tx, row, sql};
 use crate::error::Result;
 
@@ -113,7 +114,7 @@ impl Usage {
             if all.len() <= KEYS_OF_PART {
                 add(&mut tx, &all).await?;
             } else {
-                for part in by_keys(all).await {
+                for part in by_keys(all).await? {
                     let insert = sql(statements::INSERT_BATCH)
                         .bind(self.ground.new_id::<id::MeterBatch>())
                         .bind(self.ground.now());
@@ -153,30 +154,29 @@ async fn take_batches(tx: &mut Tx) -> Result<(Batch, bool)> {
         all.append(row.read()?);
         sql(statements::DELETE_BATCH).bind(row.id).execute(&mut *tx).await?;
         if all.len() > 2 * compacted {
-            all = compact(all).await;
+            all = compact(all).await?;
             compacted = all.len().max(FEW);
         }
     }
-    Ok((compact(all).await, is_last))
+    Ok((compact(all).await?, is_last))
 }
 
-/// On a thread of its own where it takes long: sorting a hundred thousand takes some ten milliseconds.
-async fn compact(mut batch: Batch) -> Batch {
+/// Aside where it takes long: sorting a hundred thousand takes some ten milliseconds.
+async fn compact(mut batch: Batch) -> Result<Batch> {
     if batch.len() <= FEW {
         batch.compact();
-        return batch;
+        return Ok(batch);
     }
-    let compacted = tokio::task::spawn_blocking(move || {
+    let work = move || {
         batch.compact();
         batch
-    });
-    compacted.await.expect("sorting does not panic")
+    };
+    aside::compute(Share::Quarter, work).await
 }
 
-/// In parts, made on a thread of its own as well.
-async fn by_keys(batch: Batch) -> Vec<Batch> {
-    let parts = tokio::task::spawn_blocking(move || batch.by_keys(KEYS_OF_PART, ENTRIES_OF_PART));
-    parts.await.expect("sorting does not panic")
+/// In parts, also made aside.
+async fn by_keys(batch: Batch) -> Result<Vec<Batch>> {
+    aside::compute(Share::Quarter, move || batch.by_keys(KEYS_OF_PART, ENTRIES_OF_PART)).await
 }
 
 /// Adds the counts to the sums, in the order of the sums: so two nodes do not wait for each other.

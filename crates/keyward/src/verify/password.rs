@@ -7,6 +7,7 @@ use keyward_core::key;
 use keyward_core::problem::Code;
 
 use super::{Verifier, sql as statements};
+use crate::aside::{self, Share};
 use crate::db::{row, sql};
 use crate::error::{Error, Result};
 use crate::keys::foreign::Pbkdf2;
@@ -23,15 +24,16 @@ impl Verifier {
         if candidates.is_empty() {
             return Ok(None);
         }
-        let Ok(_permit) = self.slow_hashes.try_acquire() else {
+        let Ok(permit) = self.slow_hashes.clone().try_acquire_owned() else {
             return Err(Error::new(Code::Overloaded, "Too many imported keys are being checked for the first time."));
         };
         let presented = keyward_core::secret::Secret::new(presented.to_owned());
         let search = move || {
+            // Held as long as it computes, whether or not the caller still waits.
+            let _permit = permit;
             candidates.into_iter().find(|row| fits(&row.scheme, &row.encoded, presented.expose())).map(|row| row.id)
         };
-        let found = tokio::task::spawn_blocking(search).await;
-        found.map_err(|error| Error::new(Code::Internal, Code::Internal.meaning()).with_source(error))
+        aside::compute(Share::Tenth, search).await
     }
 }
 
