@@ -108,27 +108,27 @@ impl Batch {
     }
 
     /// The same in parts of at most so many keys and entries; what a key has, of whatever group, stands together.
-    pub fn by_keys(self, most_keys: usize, most_entries: usize) -> Vec<Self> {
+    pub fn by_keys(self, most_keys: usize, most_entries: usize) -> impl Iterator<Item = Self> {
         let (mut groups, mut entries) = (Vec::with_capacity(self.groups.len()), Vec::with_capacity(self.len));
         for (group, own) in self.groups {
             entries.extend(own.into_iter().map(|entry| (groups.len(), entry)));
             groups.push(group);
         }
         entries.sort_unstable_by_key(|(group, entry)| (entry.key, entry.secret, *group));
-        let (mut parts, mut rest) = (Vec::new(), entries.as_mut_slice());
-        while !rest.is_empty() {
+        let mut done = 0;
+        std::iter::from_fn(move || {
+            let rest = &mut entries[done..];
             let keys = rest.chunk_by(|(_, one), (_, other)| one.key == other.key);
             let length = keys.take(most_keys).map(<[_]>::len).sum::<usize>().min(most_entries);
-            let (taken, left) = std::mem::take(&mut rest).split_at_mut(length);
+            done += length;
+            let taken = &mut rest[..length];
             taken.sort_unstable_by_key(|(group, entry)| (*group, entry.key, entry.secret));
             let mut part = Self::default();
             for own in taken.chunk_by(|(one, _), (other, _)| one == other) {
                 part.add_all(groups[own[0].0].clone(), own.iter().map(|(_, entry)| *entry).collect());
             }
-            parts.push(part);
-            rest = left;
-        }
-        parts
+            (!part.is_empty()).then_some(part)
+        })
     }
 
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -308,8 +308,9 @@ mod tests {
         let tens = (0..30).map(|number| (group(number as i64 / 10, ""), entry(number % 10, 1)));
         let sevens = (0..7).map(|minute| (group(minute, "GET /"), entry(99, 1)));
         let parts = batch(tens.chain(sevens)).by_keys(4, 6);
-        assert_eq!(parts.iter().map(Batch::len).collect::<Vec<_>>(), [6, 6, 6, 6, 6, 6, 1]);
-        let parts = batch((0..30).map(|number| (group(number as i64 / 10, ""), entry(number % 10, 1)))).by_keys(4, 100);
+        assert_eq!(parts.map(|part| part.len()).collect::<Vec<_>>(), [6, 6, 6, 6, 6, 6, 1]);
+        let tens = (0..30).map(|number| (group(number as i64 / 10, ""), entry(number % 10, 1)));
+        let parts: Vec<_> = batch(tens).by_keys(4, 100).collect();
         let keys = parts.iter().map(|part| part.groups.values().flatten().map(|entry| entry.key).collect::<Vec<_>>());
         for mut keys in keys {
             let all = keys.len();
@@ -318,6 +319,6 @@ mod tests {
             assert_eq!(all, keys.len() * 3, "each with all of its minutes");
         }
         assert_eq!(parts.iter().map(Batch::len).collect::<Vec<_>>(), [12, 12, 6]);
-        assert_eq!(Batch::default().by_keys(4, 6), []);
+        assert_eq!(Batch::default().by_keys(4, 6).count(), 0);
     }
 }

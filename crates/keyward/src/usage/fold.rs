@@ -114,11 +114,11 @@ impl Usage {
             if all.len() <= KEYS_OF_PART {
                 add(&mut tx, &all).await?;
             } else {
-                for part in by_keys(all).await? {
+                for (entries, counts) in by_keys(all).await? {
                     let insert = sql(statements::INSERT_BATCH)
                         .bind(self.ground.new_id::<id::MeterBatch>())
                         .bind(self.ground.now());
-                    insert.bind(part.len() as i64).bind(true).bind(part.to_bytes()).execute(&mut tx).await?;
+                    insert.bind(entries as i64).bind(true).bind(counts).execute(&mut tx).await?;
                 }
             }
             tx.commit().await?;
@@ -174,9 +174,13 @@ async fn compact(mut batch: Batch) -> Result<Batch> {
     aside::compute(Share::Quarter, work).await
 }
 
-/// In parts, also made aside.
-async fn by_keys(batch: Batch) -> Result<Vec<Batch>> {
-    aside::compute(Share::Quarter, move || batch.by_keys(KEYS_OF_PART, ENTRIES_OF_PART)).await
+/// In parts as they are written, each with how many entries it has; also made aside.
+async fn by_keys(batch: Batch) -> Result<Vec<(usize, Vec<u8>)>> {
+    let work = move || {
+        let parts = batch.by_keys(KEYS_OF_PART, ENTRIES_OF_PART);
+        parts.map(|part| (part.len(), part.to_bytes())).collect()
+    };
+    aside::compute(Share::Quarter, work).await
 }
 
 /// Adds the counts to the sums, in the order of the sums: so two nodes do not wait for each other.
