@@ -325,6 +325,20 @@ async fn a_witness_signs_a_book_that_grows_and_no_other() {
     assert_eq!(offer(0, "", "nonsense").await.0, 400);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_book_that_grows_while_it_is_verified_is_whole() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let node = Node::start(backend).await;
+        send(&node, 3).await;
+        let meanwhile = || tokio::runtime::Handle::current().block_on(send(&node, 2));
+        let grow = |_, _| drop(tokio::task::block_in_place(meanwhile));
+        let findings = node.app.keyward.audit.verify(&Default::default(), grow).await.unwrap();
+        assert_eq!(findings.fault, None);
+        let size = checkpoint(&node).await.checkpoint.size;
+        assert!(size >= findings.compared + 2, "{size}, {findings:?}");
+    }
+}
+
 async fn check_retention(backend: Backend) {
     let node = Node::start_with(backend, |layers| layers.flag("maintenance.retention_months", 3)).await;
     let uploads = "SELECT count(*) AS value FROM audit_event WHERE action = 'upload'";

@@ -8,7 +8,7 @@ use keyward_core::id::{self, Id};
 use keyward_core::tree::{Growth, Hash, Span, TILE_WIDTH, Tile};
 
 use super::{Audit, rehash, sql as statements, tiles};
-use crate::db::sql;
+use crate::db::{row, sql};
 use crate::error::Result;
 
 /// Events that are read at a time: whole tiles.
@@ -58,6 +58,13 @@ pub struct Findings {
     pub fault: Option<Fault>,
 }
 
+row! {
+    struct Last {
+        id: Id<id::Event>,
+        sequence: i64,
+    }
+}
+
 impl Audit {
     /// Compares every event with its leaf and the tree with the signed roots by size; `progress` is told how far it is.
     pub async fn verify(&self, signed: &BTreeMap<u64, Hash>, mut progress: impl FnMut(u64, u64)) -> Result<Findings> {
@@ -88,15 +95,25 @@ impl Audit {
             progress(to, size);
         }
         findings.retired = kept_from;
-        let beside: Option<(Id<id::Event>,)> =
-            sql(statements::ROWS_BESIDE).bind(size as i64).optional(&self.ground.db).await?;
-        findings.fault = beside.map(|(event,)| Fault::Beside { event });
+        findings.fault = self.beside(size).await?.map(|event| Fault::Beside { event });
         if let Some((signed, _)) = signed.range(size + 1..).next_back()
             && findings.fault.is_none()
         {
             findings.fault = Some(Fault::Truncated { size, signed: *signed });
         }
         Ok(findings)
+    }
+
+    /// An event that the book does not count. What was numbered since its size was read is counted by now, as both are one change.
+    async fn beside(&self, size: u64) -> Result<Option<Id<id::Event>>> {
+        let before: Option<(Id<id::Event>,)> = sql(statements::ROW_BEFORE).optional(&self.ground.db).await?;
+        if let Some((event,)) = before {
+            return Ok(Some(event));
+        }
+        let last: Option<Last> = sql(statements::LAST_SINCE).bind(size as i64).optional(&self.ground.db).await?;
+        let Some(last) = last else { return Ok(None) };
+        let size_now = self.head().await?.map_or(0, |head| head.size);
+        Ok((last.sequence >= size_now).then_some(last.id))
     }
 
     /// Whether the tiles above the leaves are those that the events make. Tiles that still grow may hold more by now.
