@@ -1,7 +1,9 @@
 //! A batch of counts: in memory grouped by what many keys share, in the database a compact block of bytes. What the
 //! counts are added to is `fold`'s.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::binary_heap::PeekMut;
+use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use keyward_core::varint;
@@ -107,25 +109,33 @@ impl Batch {
         })
     }
 
-    /// The same in parts of at most so many keys and entries; what a key has, of whatever group, stands together.
+    /// The same in parts of at most so many keys and entries, of a compact batch: what a key has, of whatever group, stands together.
+    /// The groups are sorted already, so nothing is copied to bring them together.
     pub fn by_keys(self, most_keys: usize, most_entries: usize) -> impl Iterator<Item = Self> {
-        let (mut groups, mut entries) = (Vec::with_capacity(self.groups.len()), Vec::with_capacity(self.len));
-        for (group, own) in self.groups {
-            entries.extend(own.into_iter().map(|entry| (groups.len(), entry)));
-            groups.push(group);
-        }
-        entries.sort_unstable_by_key(|(group, entry)| (entry.key, entry.secret, *group));
-        let mut done = 0;
+        let mut groups: Vec<_> =
+            self.groups.into_iter().map(|(group, entries)| (group, entries.into_iter().peekable())).collect();
+        let heads = groups.iter_mut().enumerate().filter_map(|(index, (_, rest))| Some((rest.peek()?.key, index)));
+        let mut heads: BinaryHeap<_> = heads.map(Reverse).collect();
         std::iter::from_fn(move || {
-            let rest = &mut entries[done..];
-            let keys = rest.chunk_by(|(_, one), (_, other)| one.key == other.key);
-            let length = keys.take(most_keys).map(<[_]>::len).sum::<usize>().min(most_entries);
-            done += length;
-            let taken = &mut rest[..length];
+            let (mut taken, mut keys, mut last) = (Vec::new(), 0, None);
+            while let Some(mut head) = heads.peek_mut() {
+                let Reverse((key, index)) = *head;
+                keys += usize::from(last != Some(key));
+                if keys > most_keys || taken.len() == most_entries {
+                    break;
+                }
+                last = Some(key);
+                let rest = &mut groups[index].1;
+                taken.extend(rest.next().map(|entry| (index, entry)));
+                match rest.peek() {
+                    Some(next) => *head = Reverse((next.key, index)),
+                    None => drop(PeekMut::pop(head)),
+                }
+            }
             taken.sort_unstable_by_key(|(group, entry)| (*group, entry.key, entry.secret));
             let mut part = Self::default();
             for own in taken.chunk_by(|(one, _), (other, _)| one == other) {
-                part.add_all(groups[own[0].0].clone(), own.iter().map(|(_, entry)| *entry).collect());
+                part.add_all(groups[own[0].0].0.clone(), own.iter().map(|(_, entry)| *entry).collect());
             }
             (!part.is_empty()).then_some(part)
         })
