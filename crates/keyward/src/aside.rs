@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use crate::error::{Error, Result};
 
 /// How far a thread steps back: the number to add to its nice value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Share {
     /// A quarter of a core that one other wants as well.
     Quarter = 5,
@@ -52,13 +52,14 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn only_the_thread_that_computes_steps_back() {
+    async fn only_the_thread_that_computes_steps_back() -> rustix::io::Result<()> {
         use rustix::process::getpriority_process;
-        let ours = getpriority_process(None).unwrap();
+        let ours = getpriority_process(None)?;
         for share in [Share::Quarter, Share::Tenth] {
             let theirs = compute(share, || getpriority_process(None).ok()).await.ok().flatten();
             assert_eq!(theirs, Some((ours + share as i32).min(19)));
         }
         assert_eq!(getpriority_process(None), Ok(ours));
+        Ok(())
     }
 }

@@ -221,7 +221,9 @@ pub const LEAVES: &str = "SELECT sequence, id, organization_id, event_type, acti
 /// Events between two places whose id another organization used before.
 pub const NAMESAKES: &str = "SELECT e.sequence AS value FROM audit_event e WHERE e.sequence >= $1 AND e.sequence < $2
     AND EXISTS (SELECT 1 FROM audit_event o WHERE o.id = e.id AND o.sequence < e.sequence)";
+/// An event before the first.
 pub const ROW_BEFORE: &str = "SELECT id AS value FROM audit_event WHERE sequence < 0 ORDER BY sequence LIMIT 1";
+/// The last event from a place on.
 pub const LAST_SINCE: &str = "SELECT id, sequence FROM audit_event WHERE sequence >= $1 ORDER BY sequence DESC LIMIT 1";
 
 pub const FIRST_SINCE: &str =
