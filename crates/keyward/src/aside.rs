@@ -2,10 +2,19 @@
 //! their turn, and with every core busy each verify would wait that long. A thread can step back but, without rights, never forward
 //! again: so what takes long has threads of its own, and not the runtime's blocking ones.
 
+use std::time::{Duration, Instant};
+
 use keyward_core::problem::Code;
 use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
+
+/// How long a thread works before it offers the processor.
+const TURN: Duration = Duration::from_micros(200);
+/// Whoever takes longer than this has no request to answer, but work that fills the processor.
+const LONG: Duration = Duration::from_millis(3);
+/// Turns that are not offered then: the scheduler shares the processor out, and the work goes on (`docs/decisions/0019`).
+const SPARED: u32 = 20;
 
 /// How far a thread steps back: the number to add to its nice value.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +33,35 @@ pub(crate) fn step_back(to: Share) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = to;
+}
+
+/// The turns of a thread that has stepped back and works for long: even so a scheduler lets it go on for one or more milliseconds
+/// although a request has come.
+pub(crate) struct Turns {
+    began: Instant,
+    spared: u32,
+}
+
+impl Turns {
+    pub fn begin() -> Self {
+        Self { began: Instant::now(), spared: 0 }
+    }
+
+    /// Between two steps of some tens of microseconds: offers the processor to whoever waits for one, if this turn was long enough.
+    pub fn offer(&mut self) {
+        let now = Instant::now();
+        if now - self.began < TURN {
+            return;
+        }
+        self.began = now;
+        if self.spared > 0 {
+            self.spared -= 1;
+            return;
+        }
+        std::thread::yield_now();
+        self.began = Instant::now();
+        self.spared = if self.began - now > LONG { SPARED } else { 0 };
+    }
 }
 
 /// Computes on a thread of its own, which is worth it from some milliseconds on. Whoever drops this has it computed all the same.

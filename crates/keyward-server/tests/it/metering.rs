@@ -43,17 +43,25 @@ on_both! {
             keys.push(key.json["key"].as_str().unwrap().to_owned());
         }
         for key in &keys {
-            let call = |route: usize| json!({ "key": key, "method": "GET", "path": format!("/route{}", char::from(b'a' + route as u8)) });
-            let items: Vec<Value> = (0..20).chain(0..20).map(call).collect();
+            let route = |number: u8| [b'a' + number / 26, b'a' + number % 26].map(char::from).iter().collect::<String>();
+            let call = |number| json!({ "key": key, "method": "GET", "path": format!("/{}", route(number)) });
+            let items: Vec<Value> = (0..50).chain(0..50).map(call).collect();
             let answer = node.post("/v1/api-keys/verify/batch", json!({ "items": items })).await;
             assert_eq!(answer.status, 200, "{answer:?}");
         }
         let usage = &node.app.keyward.usage;
         usage.flush().await.unwrap();
         let counted = format!("/v1/organizations/{organization}/usage/summary");
-        assert_eq!(get(&node, &counted).await["verifications"], json!({ "total": 1_200, "by_code": { "valid": 1_200 } }));
+        assert_eq!(get(&node, &counted).await["verifications"], json!({ "total": 3_000, "by_code": { "valid": 3_000 } }));
         assert_eq!(node.tell("SELECT count(*) AS value FROM meter_batch").await, 0);
-        let by_route = "SELECT CAST(sum(calls) AS bigint) AS value FROM verify_count WHERE level = 'hour' AND route = 'GET /routeb'";
+        for level in ["hour", "day", "month"] {
+            let of_keys = format!(
+                "SELECT CAST(sum(calls) AS bigint) AS value FROM verify_count WHERE level = '{level}' AND outcome = 'valid'
+                AND key_id IN (SELECT id FROM api_key)"
+            );
+            assert_eq!(node.tell(&of_keys).await, 3_000, "{level}");
+        }
+        let by_route = "SELECT CAST(sum(calls) AS bigint) AS value FROM verify_count WHERE level = 'hour' AND route = 'GET /ab'";
         assert_eq!(node.tell(by_route).await, 60);
     }
 }

@@ -375,7 +375,8 @@ async fn two_nodes_add_to_the_same_sums() {
     };
     tokio::join!(verify(&one), verify(&two));
 
-    let summaries = (get(&one, "/v1/usage/summary").await, get(&two, "/v1/usage/summary").await);
+    // Each adds what both have written: what one has taken, the other finds gone.
+    let summaries = tokio::join!(get(&one, "/v1/usage/summary"), get(&two, "/v1/usage/summary"));
     assert_eq!(summaries.0, summaries.1);
     assert_eq!(summaries.0["verifications"]["total"], 40);
     let before = (reports(&one, "2026-10").await, reports(&one, "2026-11").await);

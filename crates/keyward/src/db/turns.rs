@@ -2,37 +2,20 @@
 //! a scheduler lets a thread that has begun go on for one or more of them although a request has come. So they have a lower priority,
 //! and offer their processor to whoever waits for one.
 
-use std::time::{Duration, Instant};
-
 use sqlx::SqliteConnection;
 
-use crate::aside::{Share, step_back};
+use crate::aside::{Share, Turns, step_back};
 
 /// Steps of SQLite's machine after which it looks at the time: some tens of microseconds, where they put rows into indexes.
 const STEPS: i32 = 40;
-/// How long one works before it offers the processor.
-const TURN: Duration = Duration::from_micros(200);
-/// Whoever takes longer than this has no request to answer, but work that fills the processor.
-const LONG: Duration = Duration::from_millis(3);
-/// Turns that are not offered then: the scheduler shares the processor out, and changes go on (`docs/decisions/0019`).
-const SPARED: u32 = 20;
+
 /// Has the connection's thread step back, and offer its processor now and then while a statement runs: the threads that answer have
 /// just used much of it, and without the first would not be due again when it is offered.
 pub(super) async fn take_turns(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     on_thread_of(connection, || step_back(Share::Quarter)).await?;
-    let (mut began, mut spared) = (Instant::now(), 0);
+    let mut turns = Turns::begin();
     connection.lock_handle().await?.set_progress_handler(STEPS, move || {
-        let now = Instant::now();
-        if now - began >= TURN {
-            began = now;
-            if spared > 0 {
-                spared -= 1;
-            } else {
-                std::thread::yield_now();
-                began = Instant::now();
-                spared = if began - now > LONG { SPARED } else { 0 };
-            }
-        }
+        turns.offer();
         true
     });
     Ok(())

@@ -1,9 +1,7 @@
 //! A batch of counts: in memory grouped by what many keys share, in the database a compact block of bytes. What the
 //! counts are added to is `fold`'s.
 
-use std::cmp::Reverse;
-use std::collections::binary_heap::PeekMut;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use keyward_core::varint;
@@ -12,8 +10,10 @@ use uuid::Uuid;
 
 use super::bytes::{read_id, read_text, take, write_id, write_text};
 
-/// First byte of a written batch: in which form the entries follow.
+/// First byte of a written batch: in which form the entries follow, and what they are added to.
 const VERSION: u8 = 2;
+/// The same form, of keys alone.
+const OF_KEYS: u8 = 3;
 /// Ids in full and eight bytes of calls; such batches may wait where an older Keyward stopped.
 const FULL: u8 = 1;
 /// Of an entry whose key and secret were made together, soon before or after those of the entry before it.
@@ -26,7 +26,7 @@ const LEAST_BYTES: usize = 3;
 pub(super) struct Group {
     /// Of zeros for keys that nobody knows.
     pub organization: Uuid,
-    /// In minutes since 1970.
+    /// In minutes since 1970; of keys alone, the first of its hour.
     pub minute: i64,
     pub outcome: Outcome,
     /// None where the caller did not tell.
@@ -34,7 +34,7 @@ pub(super) struct Group {
 }
 
 /// How often one secret met its group's outcome. Zeros for a key that nobody knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
     pub key: Uuid,
     pub secret: Uuid,
@@ -45,6 +45,8 @@ pub(super) struct Entry {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Batch {
     pub groups: HashMap<Group, Vec<Entry>>,
+    /// What is counted here stands in the organizations' own sums already, or in another batch for them.
+    pub is_of_keys: bool,
     len: usize,
 }
 
@@ -80,19 +82,6 @@ impl Batch {
         }
     }
 
-    /// Leaves one entry a secret in each group.
-    pub fn compact(&mut self) {
-        for entries in self.groups.values_mut() {
-            entries.sort_unstable();
-            entries.dedup_by(|later, first| {
-                let is_same = (later.key, later.secret) == (first.key, first.secret);
-                first.calls += if is_same { later.calls } else { 0 };
-                is_same
-            });
-        }
-        self.len = self.groups.values().map(Vec::len).sum();
-    }
-
     /// The same in batches of at most `most` entries, neighbours together.
     pub fn into_parts(self, most: usize) -> impl Iterator<Item = Self> {
         let mut groups = self.groups.into_iter().map(|(group, entries)| (group, entries.into_iter()));
@@ -109,41 +98,9 @@ impl Batch {
         })
     }
 
-    /// The same in parts of at most so many keys and entries, of a compact batch: what a key has, of whatever group, stands together.
-    /// The groups are sorted already, so nothing is copied to bring them together.
-    pub fn by_keys(self, most_keys: usize, most_entries: usize) -> impl Iterator<Item = Self> {
-        let mut groups: Vec<_> =
-            self.groups.into_iter().map(|(group, entries)| (group, entries.into_iter().peekable())).collect();
-        let heads = groups.iter_mut().enumerate().filter_map(|(index, (_, rest))| Some((rest.peek()?.key, index)));
-        let mut heads: BinaryHeap<_> = heads.map(Reverse).collect();
-        std::iter::from_fn(move || {
-            let (mut taken, mut keys, mut last) = (Vec::new(), 0, None);
-            while let Some(mut head) = heads.peek_mut() {
-                let Reverse((key, index)) = *head;
-                keys += usize::from(last != Some(key));
-                if keys > most_keys || taken.len() == most_entries {
-                    break;
-                }
-                last = Some(key);
-                let rest = &mut groups[index].1;
-                taken.extend(rest.next().map(|entry| (index, entry)));
-                match rest.peek() {
-                    Some(next) => *head = Reverse((next.key, index)),
-                    None => drop(PeekMut::pop(head)),
-                }
-            }
-            taken.sort_unstable_by_key(|(group, entry)| (*group, entry.key, entry.secret));
-            let mut part = Self::default();
-            for own in taken.chunk_by(|(one, _), (other, _)| one == other) {
-                part.add_all(groups[own[0].0].0.clone(), own.iter().map(|(_, entry)| *entry).collect());
-            }
-            (!part.is_empty()).then_some(part)
-        })
-    }
-
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(1 + self.groups.len() * 128 + self.len * ENTRY_BYTES);
-        bytes.push(VERSION);
+        bytes.push(if self.is_of_keys { OF_KEYS } else { VERSION });
         for (group, entries) in &self.groups {
             bytes.extend_from_slice(group.organization.as_bytes());
             bytes.extend_from_slice(&group.minute.to_le_bytes());
@@ -165,11 +122,11 @@ impl Batch {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (version, mut rest) = bytes.split_first()?;
         let read = match *version {
-            VERSION => read_entry,
+            VERSION | OF_KEYS => read_entry,
             FULL => read_full_entry,
             _ => return None,
         };
-        let mut batch = Self::default();
+        let mut batch = Self { is_of_keys: *version == OF_KEYS, ..Self::default() };
         while !rest.is_empty() {
             let group = Group {
                 organization: Uuid::from_bytes(take(&mut rest)?),
@@ -199,6 +156,16 @@ fn read_entry(rest: &mut &[u8], before: Uuid) -> Option<Entry> {
 fn read_full_entry(rest: &mut &[u8], _: Uuid) -> Option<Entry> {
     let (key, secret) = (Uuid::from_bytes(take(rest)?), Uuid::from_bytes(take(rest)?));
     Some(Entry { key, secret, calls: u64::from_le_bytes(take(rest)?) })
+}
+
+impl FromIterator<(Group, Entry)> for Batch {
+    fn from_iter<I: IntoIterator<Item = (Group, Entry)>>(counts: I) -> Self {
+        let mut batch = Self::default();
+        let mut filling = batch.fill();
+        counts.into_iter().for_each(|(group, entry)| filling.add(group, entry));
+        drop(filling);
+        batch
+    }
 }
 
 /// A batch that is being filled: entries are gathered, and its map is asked once for all that have a group in common.
@@ -248,32 +215,27 @@ mod tests {
         Group { organization: Uuid::from_u128(7), minute, outcome: Outcome::Valid, route }
     }
 
-    fn batch(counts: impl IntoIterator<Item = (Group, Entry)>) -> Batch {
-        let mut batch = Batch::default();
-        let mut filling = batch.fill();
-        counts.into_iter().for_each(|(group, entry)| filling.add(group, entry));
-        drop(filling);
-        batch
-    }
-
     fn entry(key: u128, calls: u64) -> Entry {
         Entry { key: Uuid::from_u128(key), secret: Uuid::from_u128(key + 1), calls }
     }
 
     #[test]
     fn what_is_written_reads_back() {
-        let batch = batch([(group(1, ""), entry(1, u64::MAX)), (group(-1, "GET /Größe"), entry(2, 0))]);
+        let mut batch: Batch =
+            [(group(1, ""), entry(1, u64::MAX)), (group(-1, "GET /Größe"), entry(2, 0))].into_iter().collect();
         let bytes = batch.to_bytes();
         assert_eq!(Batch::from_bytes(&bytes).as_ref(), Some(&batch));
+        batch.is_of_keys = true;
+        assert_eq!(Batch::from_bytes(&batch.to_bytes()).as_ref(), Some(&batch));
         assert!((1..bytes.len()).any(|end| Batch::from_bytes(&bytes[..end]).is_none()));
         assert_eq!(Batch::from_bytes(&[]), None);
-        assert_eq!(Batch::from_bytes(&[VERSION + 1]), None);
+        assert_eq!(Batch::from_bytes(&[OF_KEYS + 1]), None);
     }
 
     #[test]
     fn batches_of_older_versions_are_read() {
         let entry = entry(3, 300);
-        let expected = batch([(group(4, "GET /"), entry)]);
+        let expected = [(group(4, "GET /"), entry)].into_iter().collect();
         let mut bytes = vec![FULL];
         bytes.extend_from_slice(Uuid::from_u128(7).as_bytes());
         bytes.extend_from_slice(&4i64.to_le_bytes());
@@ -302,33 +264,13 @@ mod tests {
     }
 
     #[test]
-    fn parts_hold_each_secret_once_and_all_of_its_calls() {
-        let mut batch = batch((0..30).map(|number| (group(number as i64 % 2, ""), entry(number % 10, 1))));
-        batch.compact();
-        assert_eq!(batch.len(), 10);
-        let parts: Vec<_> = batch.into_parts(4).collect();
+    fn parts_hold_everything_in_pieces() {
+        let all = (0..10).map(|number| (group(number as i64 % 2, ""), entry(number, 1)));
+        let parts: Vec<_> = all.collect::<Batch>().into_parts(4).collect();
         assert_eq!(parts.iter().map(Batch::len).collect::<Vec<_>>(), [4, 4, 2]);
         let entries = parts.iter().flat_map(|part| part.groups.values().flatten());
-        assert!(entries.clone().all(|entry| entry.calls == 3) && entries.count() == 10);
-    }
-
-    #[test]
-    fn parts_by_keys_hold_all_that_a_key_has() {
-        // Ten keys in three minutes, and one in seven.
-        let tens = (0..30).map(|number| (group(number as i64 / 10, ""), entry(number % 10, 1)));
-        let sevens = (0..7).map(|minute| (group(minute, "GET /"), entry(99, 1)));
-        let parts = batch(tens.chain(sevens)).by_keys(4, 6);
-        assert_eq!(parts.map(|part| part.len()).collect::<Vec<_>>(), [6, 6, 6, 6, 6, 6, 1]);
-        let tens = (0..30).map(|number| (group(number as i64 / 10, ""), entry(number % 10, 1)));
-        let parts: Vec<_> = batch(tens).by_keys(4, 100).collect();
-        let keys = parts.iter().map(|part| part.groups.values().flatten().map(|entry| entry.key).collect::<Vec<_>>());
-        for mut keys in keys {
-            let all = keys.len();
-            keys.sort_unstable();
-            keys.dedup();
-            assert_eq!(all, keys.len() * 3, "each with all of its minutes");
-        }
-        assert_eq!(parts.iter().map(Batch::len).collect::<Vec<_>>(), [12, 12, 6]);
-        assert_eq!(Batch::default().by_keys(4, 6).count(), 0);
+        let mut keys: Vec<_> = entries.map(|entry| entry.key.as_u128()).collect();
+        keys.sort_unstable();
+        assert_eq!(keys, (0..10).collect::<Vec<_>>());
     }
 }

@@ -1,5 +1,5 @@
 //! Adds written batches of counts to the sums. Few counts are added at once. Many wait up to a minute, so that a key is
-//! added once for all of it; then they are sorted into parts, each added in a transaction of its own, with pauses that leave
+//! added once for all of it; then they are gathered into parts, each added in a transaction of its own, with pauses that leave
 //! the database and the processor to others. Whoever reads the sums folds first, so reports are never behind the batches.
 
 use std::collections::BTreeMap;
@@ -7,30 +7,30 @@ use std::time::{Duration, Instant};
 
 use keyward_core::id::{self, Id};
 use keyward_core::time::Timestamp;
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::batch::{Batch, Entry, Group};
+use super::gathered::Gathered;
 use super::rollup::{ALL_KEYS, Level};
 use super::{Usage, sql as statements};
-use crate::aside::{self, Share};
-use crate::db::{Bind as _, DbError, Tx, row, sql};
-use crate::error::Result;
+use crate::aside::{self, Share, Turns};
+use crate::db::{Bind as _, DbError, Json, Tx, row, sql};
+use crate::error::{Error, Result};
 
 /// Entries that are added at once.
 const FEW: usize = 500;
-/// Keys whose entries are added in one transaction when there are many: enough that the commit is not the most of it, few enough that
-/// other writers do not wait long. What waited for several minutes adds to hardly more sums than one minute of the same keys: so a
-/// fold that falls behind does not fall further behind for that.
-const KEYS_OF_PART: usize = 128;
-/// Entries of those keys.
-const ENTRIES_OF_PART: usize = 1_024;
+/// Parts that are added at once: what all keys of the organizations have, and one of keys. With more, the sums would not be in order.
+const FEW_PARTS: usize = 2;
 /// Entries, and sums, that are made ready before others run: some tens of microseconds, and some two hundred.
 const ENTRIES_AT_ONCE: usize = 16;
 const SUMS_AT_ONCE: usize = 128;
 /// How long many counts wait for more.
 const PATIENCE_SECONDS: i64 = 60;
-/// Batches of which one transaction makes parts.
-const MAX_BATCHES: usize = 4_096;
+/// Batches that are gathered at a time.
+const MOST_BATCHES: i64 = 4_096;
+/// Batches that are read ahead of those that are being gathered.
+const READ_AHEAD: usize = 2;
 /// After each part, the fold rests for so many times the time that it took: one part in thirty of the processor.
 const REST: u32 = 29;
 
@@ -57,6 +57,12 @@ impl BatchRow {
         let batch = Batch::from_bytes(&self.counts);
         batch.ok_or_else(|| DbError::Unreadable(format!("the counts of batch {}", self.id)).into())
     }
+}
+
+/// What stands in written batches, by keys.
+struct Sorted {
+    batches: Vec<Id<id::MeterBatch>>,
+    parts: Vec<Batch>,
 }
 
 impl Usage {
@@ -103,29 +109,57 @@ impl Usage {
         }
     }
 
-    /// Makes parts of the batches, and adds them right away where they are few.
+    /// Makes parts of the batches, and adds them right away where they are few. Nobody else waits while they are read and
+    /// gathered; what another node has taken meanwhile is found out in the end.
     async fn sort(&self) -> Result<()> {
-        loop {
+        while let Some(Sorted { batches, parts }) = self.gather().await? {
+            let ids: Vec<String> = batches.iter().map(|id| id.uuid().simple().to_string()).collect();
             let mut tx = self.ground.db.begin().await?;
-            let (all, is_last) = take_batches(&mut tx).await?;
-            if all.is_empty() {
-                return Ok(());
+            let deleted = statements::DELETE_BATCHES.within(&tx).bind(Json(ids)).execute(&mut tx).await?;
+            if deleted < batches.len() as u64 {
+                continue;
             }
-            if all.len() <= KEYS_OF_PART {
-                add(&mut tx, &all).await?;
+            if parts.len() <= FEW_PARTS {
+                for part in &parts {
+                    add(&mut tx, part).await?;
+                }
             } else {
-                for (entries, counts) in by_keys(all).await? {
+                for part in parts {
                     let insert = sql(statements::INSERT_BATCH)
                         .bind(self.ground.new_id::<id::MeterBatch>())
-                        .bind(self.ground.now());
-                    insert.bind(entries as i64).bind(true).bind(counts).execute(&mut tx).await?;
+                        .bind(self.ground.now())
+                        .bind(part.len() as i64);
+                    insert.bind(true).bind(part.to_bytes()).execute(&mut tx).await?;
                 }
             }
             tx.commit().await?;
-            if is_last {
-                return Ok(());
-            }
         }
+        Ok(())
+    }
+
+    /// Reads the batches that wait, up to a bound. A hundred thousand counts take some hundred milliseconds to gather: aside.
+    async fn gather(&self) -> Result<Option<Sorted>> {
+        let db = &self.ground.db;
+        let waiting: Vec<(Id<id::MeterBatch>,)> = sql(statements::WAITING_BATCHES).bind(MOST_BATCHES).all(db).await?;
+        if waiting.is_empty() {
+            return Ok(None);
+        }
+        let (read, arriving) = mpsc::channel(READ_AHEAD);
+        let reading = async move {
+            for (id,) in waiting {
+                // Where another node was quicker there is none.
+                let row: Option<BatchRow> = sql(statements::BATCH).bind(id).optional(db).await?;
+                if let Some(row) = row
+                    && read.send(row).await.is_err()
+                {
+                    break;
+                }
+            }
+            Ok::<_, Error>(())
+        };
+        let gathering = async { aside::compute(Share::Quarter, || in_parts(arriving)).await? };
+        let (sorted, ()) = tokio::try_join!(gathering, reading)?;
+        Ok(Some(sorted))
     }
 
     /// Adds one part; answers whether there was one.
@@ -140,47 +174,17 @@ impl Usage {
     }
 }
 
-/// Takes written batches as one, and answers whether they were the last. One after the other, since keys return from batch to
-/// batch: memory holds each but a few times.
-async fn take_batches(tx: &mut Tx) -> Result<(Batch, bool)> {
-    let (mut all, mut compacted) = (Batch::default(), FEW);
-    let mut is_last = false;
-    for _ in 0..MAX_BATCHES {
-        let row: Option<BatchRow> = statements::NEXT_BATCH.within(tx).optional(&mut *tx).await?;
-        let Some(row) = row else {
-            is_last = true;
-            break;
-        };
-        all.append(row.read()?);
-        sql(statements::DELETE_BATCH).bind(row.id).execute(&mut *tx).await?;
-        if all.len() > 2 * compacted {
-            all = compact(all).await?;
-            compacted = all.len().max(FEW);
-        }
+/// Makes parts of the batches that arrive, until there are no more or enough.
+fn in_parts(mut arriving: mpsc::Receiver<BatchRow>) -> Result<Sorted> {
+    let (mut gathered, mut batches, mut turns) = (Gathered::default(), Vec::new(), Turns::begin());
+    while !gathered.is_full()
+        && let Some(row) = arriving.blocking_recv()
+    {
+        gathered.add(row.read()?, &mut turns);
+        batches.push(row.id);
     }
-    Ok((compact(all).await?, is_last))
-}
-
-/// Aside where it takes long: sorting a hundred thousand takes some ten milliseconds.
-async fn compact(mut batch: Batch) -> Result<Batch> {
-    if batch.len() <= FEW {
-        batch.compact();
-        return Ok(batch);
-    }
-    let work = move || {
-        batch.compact();
-        batch
-    };
-    aside::compute(Share::Quarter, work).await
-}
-
-/// In parts as they are written, each with how many entries it has; also made aside.
-async fn by_keys(batch: Batch) -> Result<Vec<(usize, Vec<u8>)>> {
-    let work = move || {
-        let parts = batch.by_keys(KEYS_OF_PART, ENTRIES_OF_PART);
-        parts.map(|part| (part.len(), part.to_bytes())).collect()
-    };
-    aside::compute(Share::Quarter, work).await
+    drop(arriving);
+    Ok(Sorted { batches, parts: gathered.into_parts(&mut turns) })
 }
 
 /// Adds the counts to the sums, in the order of the sums: so two nodes do not wait for each other.
@@ -193,7 +197,7 @@ async fn add(tx: &mut Tx, batch: &Batch) -> Result<()> {
             if taken % ENTRIES_AT_ONCE == 0 {
                 tokio::task::yield_now().await;
             }
-            for place in places(group, entry) {
+            for place in places(group, entry, batch.is_of_keys) {
                 *sums.entry(place).or_default() += entry.calls;
             }
         }
@@ -221,8 +225,8 @@ async fn add(tx: &mut Tx, batch: &Batch) -> Result<()> {
     }
 }
 
-/// Hours tell secret and route, days and months the key, and everything the organization.
-fn places<'a>(group: &'a Group, entry: &Entry) -> impl Iterator<Item = Place<'a>> + use<'a> {
+/// Hours tell secret and route, days and months the key, and everything the organization where it is not of the key alone.
+fn places<'a>(group: &'a Group, entry: &Entry, is_of_key: bool) -> impl Iterator<Item = Place<'a>> + use<'a> {
     let at = Timestamp::from_micros(0).plus_seconds(group.minute * 60);
     let (organization, outcome, Entry { key, secret, .. }) = (group.organization, group.outcome.as_str(), *entry);
     let place = move |level: Level, key, secret, route| {
@@ -232,5 +236,5 @@ fn places<'a>(group: &'a Group, entry: &Entry) -> impl Iterator<Item = Place<'a>
     let of_key = [Level::Day, Level::Month].into_iter().map(move |level| place(level, key, ALL_KEYS, ""));
     let details =
         std::iter::once_with(move || place(Level::Hour, key, secret, group.route.as_deref().unwrap_or_default()));
-    of_all.chain(of_key.chain(details).filter(move |_| key != ALL_KEYS))
+    of_all.filter(move |_| !is_of_key).chain(of_key.chain(details).filter(move |_| key != ALL_KEYS))
 }

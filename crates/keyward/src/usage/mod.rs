@@ -9,6 +9,7 @@ mod batch;
 mod bytes;
 mod flush;
 mod fold;
+mod gathered;
 mod ingest;
 pub mod meter;
 mod packed;

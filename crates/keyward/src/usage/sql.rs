@@ -83,10 +83,14 @@ pub const PENDING: &str =
     "SELECT CAST(coalesce(sum(entry_count), 0) AS bigint) AS entry_count, min(written_at) AS oldest,
     CAST(CASE WHEN EXISTS (SELECT 1 FROM meter_batch WHERE is_part) THEN 1 ELSE 0 END AS bigint) AS has_parts
     FROM meter_batch WHERE NOT is_part";
-/// Two nodes that fold at the same time: the second waits, and then finds what the first has left.
-pub const NEXT_BATCH: Pair = Pair {
-    sqlite: "SELECT id, counts FROM meter_batch WHERE NOT is_part ORDER BY written_at, id LIMIT 1",
-    postgres: "SELECT id, counts FROM meter_batch WHERE NOT is_part ORDER BY written_at, id LIMIT 1 FOR UPDATE",
+pub const WAITING_BATCHES: &str =
+    "SELECT id AS value FROM meter_batch WHERE NOT is_part ORDER BY written_at, id LIMIT $1";
+pub const BATCH: &str = "SELECT id, counts FROM meter_batch WHERE id = $1";
+/// Two nodes that have sorted the same batches: the second waits, and then finds none of them.
+pub const DELETE_BATCHES: Pair = Pair {
+    sqlite: "DELETE FROM meter_batch WHERE id IN (SELECT unhex(value) FROM json_each($1))",
+    postgres: "DELETE FROM meter_batch WHERE id IN (SELECT id FROM meter_batch
+        WHERE id = ANY (ARRAY(SELECT value::uuid FROM jsonb_array_elements_text($1))) ORDER BY id FOR UPDATE)",
 };
 pub const NEXT_PART: Pair = Pair {
     sqlite: "SELECT id, counts FROM meter_batch WHERE is_part ORDER BY id LIMIT 1",
