@@ -145,6 +145,7 @@ impl ServerSettings {
 pub struct DatabaseSettings {
     pub data_dir: PathBuf,
     pub url: String,
+    /// To PostgreSQL. What verifications wait for has up to four more.
     pub connections: u32,
 }
 

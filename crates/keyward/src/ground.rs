@@ -21,6 +21,12 @@ impl Ground {
         self.clock.now()
     }
 
+    /// The same for what a verification waits for.
+    #[must_use]
+    pub fn prompt(&self) -> Self {
+        Self { db: self.db.prompt(), ..self.clone() }
+    }
+
     pub fn new_id<K: Kind>(&self) -> Id<K> {
         Id::generate(self.now())
     }

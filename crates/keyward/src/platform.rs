@@ -79,7 +79,7 @@ impl Keyward {
         let peppers = Arc::new(Peppers::open(&ground, &settings.keys.peppers).await?);
         let metrics = Arc::new(Metrics::default());
         let shared = Shared::new(&settings.redis, clock.clone(), ground.board.clone())?;
-        let limits = Arc::new(Limits::new(ground.clone(), audit.clone(), shared));
+        let limits = Arc::new(Limits::new(ground.prompt(), audit.clone(), shared));
         let usage = Usage::new(ground.clone(), settings.usage.clone(), metrics.clone());
         let classes = Arc::new(Classes::new(audit.clone(), settings.audit_classes, &metrics));
         let counting = Counting {
@@ -88,8 +88,8 @@ impl Keyward {
             meter: usage.meter(),
             classes: classes.clone(),
         };
-        let prompt = Ground { db: ground.db.prompt(), ..ground.clone() };
-        let verifier = Verifier::open(prompt, peppers.clone(), &settings.keys, settings.verify.clone(), counting);
+        let verifier =
+            Verifier::open(ground.prompt(), peppers.clone(), &settings.keys, settings.verify.clone(), counting);
         let verifier = Arc::new(verifier.await?);
         let passwords = Arc::new(Passwords::new(&settings.people));
         let jobs = Jobs::new(ground.clone(), settings.jobs.retention_days);

@@ -96,7 +96,7 @@ impl Tasks {
             running.push(tokio::spawn(note(work.classes, rounds(flush_every).at(Eighth::Notes))));
         }
         if ground.db.is_postgres() {
-            let follower = Follower::join(ground.clone(), stale_bound).await?;
+            let follower = Follower::join(ground.prompt(), stale_bound).await?;
             running.push(tokio::spawn(follow(ground, follower, stale_bound, rounds(stale_bound / 4))));
         } else {
             if let Some(checkpointer) = ground.db.checkpointer().await? {

@@ -13,7 +13,7 @@ use sqlx::{Connection, Executor, PgConnection};
 use crate::people::{NEW_PASSWORD, PASSWORD, enroll, log_in, pair, person, second, tokens, with};
 use crate::support::{Answer, Backend, Node, on_both};
 
-const WAITING: &str =
+pub const WAITING: &str =
     "SELECT count(*) AS value FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
 const NOTED: &str = "SELECT count(*) AS value FROM audit_event WHERE action = 'login_failed'";
 
@@ -35,7 +35,7 @@ impl Held {
 }
 
 /// Waits until so many wait for a lock.
-async fn until_waiting(node: &Node, count: i64) {
+pub async fn until_waiting(node: &Node, count: i64) {
     let waiting = async { while node.tell(WAITING).await != count {} };
     tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("they wait");
 }

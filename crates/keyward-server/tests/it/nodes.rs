@@ -4,7 +4,9 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use sqlx::{Connection, Executor, PgConnection};
 
+use crate::lock_order::{WAITING, until_waiting};
 use crate::support::proxy::Proxy;
 use crate::support::{Backend, Node, sha256_hex};
 
@@ -80,6 +82,29 @@ async fn a_waited_for_revocation_is_in_force_everywhere_when_it_answers() {
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(two.code_of(key).await, "revoked", "the very next call on the other node");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reports_that_hold_every_connection_keep_no_key_waiting() {
+    let one = Node::start(Backend::Postgres).await;
+    // Of these the notification channel has one.
+    let two = one.join(one.place.clone(), |layers| layers.flag("database.connections", 3)).await;
+    let issued = one.new_key(json!({})).await;
+    let (id, key) = (issued["id"].as_str().unwrap(), issued["key"].as_str().unwrap());
+    let mut holder = PgConnection::connect(one.place.database_url().unwrap()).await.unwrap();
+    holder.execute(sqlx::raw_sql("BEGIN; LOCK TABLE usage_rollup IN ACCESS EXCLUSIVE MODE")).await.unwrap();
+    let report = || two.get("/v1/usage/summary");
+    let meanwhile = async {
+        until_waiting(&two, 2).await;
+        assert_eq!(two.code_of(key).await, "valid", "read from the database");
+        let answer = one.post(&format!("/v1/api-keys/{id}/revoke?wait=true"), json!({})).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(two.code_of(key).await, "revoked");
+        assert_eq!(two.place.tell(WAITING).await, 2, "and both still wait");
+        holder.execute("COMMIT").await.unwrap();
+    };
+    let (first, second, ()) = tokio::join!(report(), report(), meanwhile);
+    assert_eq!((first.status, second.status), (200, 200));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

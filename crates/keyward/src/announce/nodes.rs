@@ -104,7 +104,7 @@ pub struct Hint(Option<PgListener>);
 
 impl Hint {
     pub async fn listen(db: &Db) -> Self {
-        let Db::Postgres(pool) = db else { return Self(None) };
+        let Db::Postgres { pool, .. } = db else { return Self(None) };
         let listener = async {
             let mut listener = PgListener::connect_with(pool).await?;
             listener.listen("keyward").await?;

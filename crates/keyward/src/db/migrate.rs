@@ -74,7 +74,7 @@ pub(super) async fn run(db: &Db) -> Result<(), DbError> {
     let migrator = Migrator::with_migrations(migrations(db.is_postgres()));
     match db {
         Db::Sqlite { writer, .. } => migrator.run(writer).await?,
-        Db::Postgres(pool) => migrator.run(pool).await?,
+        Db::Postgres { pool, .. } => migrator.run(pool).await?,
     }
     Ok(())
 }

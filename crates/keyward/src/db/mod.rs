@@ -86,13 +86,16 @@ impl DbError {
 /// A database of either kind. Cheap to clone.
 #[derive(Clone, Debug)]
 pub enum Db {
-    /// `prompt` are readers for what a verification waits for.
+    /// Each with connections of their own for what a verification waits for.
     Sqlite {
         writer: SqlitePool,
         readers: SqlitePool,
         prompt: SqlitePool,
     },
-    Postgres(PgPool),
+    Postgres {
+        pool: PgPool,
+        prompt: PgPool,
+    },
 }
 
 /// A transaction on either kind. Dropped without `commit`, it is rolled back.
@@ -106,8 +109,10 @@ pub enum Tx {
 /// of them.
 const CHECKPOINT_PAGES: &str = "16384";
 
-/// Connections to SQLite that read, of either kind: each is a thread.
+/// Connections to SQLite that read: each is a thread.
 const READERS: u32 = 4;
+/// Connections for what a verification waits for.
+const PROMPT: u32 = 4;
 
 /// How long a statement waits for a connection before the database counts as unreachable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -136,19 +141,17 @@ impl Db {
             |connections| pool(connections).after_connect(|connection, _| Box::pin(turns::take_turns(connection)));
         let writer = polite(1).connect_with(writing).await?;
         let readers = polite(READERS).connect_with(reading.clone()).await?;
-        let prompt = pool(READERS).connect_with(reading).await?;
+        let prompt = pool(PROMPT).connect_with(reading).await?;
         Ok(Self::Sqlite { writer, readers, prompt })
     }
 
     /// Connects to PostgreSQL 15 or later, e.g. `postgres://user:password@host/database`.
     pub async fn open_postgres(url: &str, connections: u32) -> Result<Self, DbError> {
         let options: PgConnectOptions = url.parse()?;
-        let pool = PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_with(options.disable_statement_logging().application_name("keyward"))
-            .await?;
-        Ok(Self::Postgres(pool))
+        let options = options.disable_statement_logging().application_name("keyward");
+        let pool = |connections| PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT);
+        let prompt = pool(PROMPT).connect_lazy_with(options.clone());
+        Ok(Self::Postgres { pool: pool(connections).connect_with(options).await?, prompt })
     }
 
     /// PostgreSQL that is connected to when it is first asked.
@@ -156,7 +159,7 @@ impl Db {
         let options: PgConnectOptions = url.parse()?;
         let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT).idle_timeout(IDLE_TIMEOUT);
         let options = options.disable_statement_logging().application_name("keyward");
-        Ok(Self::Postgres(pool.connect_lazy_with(options)))
+        Ok(Self::of_one_pool(pool.connect_lazy_with(options)))
     }
 
     /// Opens an SQLite file that exists, to read in it and nothing else. Where no log stands beside the file nobody has it open, and
@@ -178,7 +181,12 @@ impl Db {
         let first = tokio::time::timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&options)).await;
         first.map_err(|_| sqlx::Error::PoolTimedOut)??.close().await?;
         let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT);
-        Ok(Self::Postgres(pool.connect_with(options.disable_statement_logging()).await?))
+        Ok(Self::of_one_pool(pool.connect_with(options.disable_statement_logging()).await?))
+    }
+
+    /// Of a database in which nothing is verified.
+    fn of_one_pool(pool: PgPool) -> Self {
+        Self::Postgres { prompt: pool.clone(), pool }
     }
 
     /// Brings the schema up to date; safe to call from several nodes at once.
@@ -191,24 +199,24 @@ impl Db {
         Ok(match self {
             // Takes the write lock now, so that no later statement can fail for it.
             Self::Sqlite { writer, .. } => Tx::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
-            Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+            Self::Postgres { pool, .. } => Tx::Postgres(pool.begin().await?),
         })
     }
 
-    /// The same database for short reads that a verification waits for. SQLite has readers for them that no search holds, and whose
-    /// threads give way to nobody.
+    /// The same database for what a verification waits for, which is short: it has connections that no search holds. The threads of
+    /// SQLite's give way to nobody.
     #[must_use]
     pub fn prompt(&self) -> Self {
         match self {
             Self::Sqlite { writer, prompt, .. } => {
                 Self::Sqlite { writer: writer.clone(), readers: prompt.clone(), prompt: prompt.clone() }
             }
-            Self::Postgres(pool) => Self::Postgres(pool.clone()),
+            Self::Postgres { prompt, .. } => Self::of_one_pool(prompt.clone()),
         }
     }
 
     pub fn is_postgres(&self) -> bool {
-        matches!(self, Self::Postgres(_))
+        matches!(self, Self::Postgres { .. })
     }
 
     pub fn kind(&self) -> &'static str {
@@ -223,7 +231,10 @@ impl Db {
                 readers.close().await;
                 writer.close().await;
             }
-            Self::Postgres(pool) => pool.close().await,
+            Self::Postgres { pool, prompt } => {
+                prompt.close().await;
+                pool.close().await;
+            }
         }
     }
 }

@@ -37,7 +37,7 @@ impl Db {
     /// The rows of a statement of two numbers, all at once: the caller asks for as many as memory has room for.
     pub async fn scan(&self, select: &'static str, from: i64, to: i64) -> Result<Scanned, DbError> {
         match self {
-            Self::Postgres(pool) => copy(pool, select, from, to).await,
+            Self::Postgres { pool, .. } => copy(pool, select, from, to).await,
             Self::Sqlite { readers, .. } => {
                 let file = readers.connect_options().get_filename().to_owned();
                 let read = tokio::task::spawn_blocking(move || read(file, select, from, to));

@@ -21,7 +21,7 @@ impl Db {
     pub async fn session(&self) -> Result<Session, DbError> {
         Ok(match self {
             Self::Sqlite { writer, .. } => Session::Sqlite(writer.acquire().await?),
-            Self::Postgres(pool) => {
+            Self::Postgres { pool, .. } => {
                 let connection = PgConnection::connect_with(&pool.connect_options()).await;
                 Session::Postgres(connection?)
             }
@@ -108,7 +108,7 @@ impl Ddl {
         let statement = AssertSqlSafe(self.0.clone());
         Ok(match db {
             Db::Sqlite { readers, .. } => sqlx::query_scalar(statement).fetch_one(readers).await?,
-            Db::Postgres(pool) => sqlx::query_scalar(statement).fetch_one(pool).await?,
+            Db::Postgres { pool, .. } => sqlx::query_scalar(statement).fetch_one(pool).await?,
         })
     }
 

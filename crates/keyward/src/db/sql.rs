@@ -119,7 +119,7 @@ macro_rules! on {
                     (query_with::<Postgres, _>($sql.text.clone(), $sql.postgres()?), &mut *connection, Row::Postgres);
                 $body
             }
-            On::Db(Db::Postgres(pool)) => {
+            On::Db(Db::Postgres { pool, .. }) => {
                 let ($query, $target, $row) =
                     (query_with::<Postgres, _>($sql.text.clone(), $sql.postgres()?), pool, Row::Postgres);
                 $body

@@ -1,7 +1,7 @@
 //! Writes down what the meter counted: thousands of counts in a row, so that what has to be durable within a second costs little
 //! however many keys there are, and a core that is shared is not held for long. A batch whose commit was not answered is looked
-//! for in the table `meter` before anything else is written: so no count is lost, and none is written twice. `fold` adds the
-//! batches to the sums.
+//! for in the table `meter` before anything else is written: so no count is lost, and none is written twice. Where metering is
+//! strict, verdicts wait for this. `fold` adds the batches to the sums.
 
 use std::sync::atomic::Ordering;
 
@@ -67,7 +67,7 @@ impl Usage {
         let Some((number, _)) = &waiting.doubtful else { return Ok(()) };
         // Writes its row as well, and so waits for a commit that is still under way.
         let ask = sql(statements::LAST_BATCH).bind(self.meter.node).bind(self.ground.now());
-        let mut tx = self.ground.db.begin().await?;
+        let mut tx = self.ground.db.prompt().begin().await?;
         let (written,): (i64,) = ask.one(&mut tx).await?;
         tx.commit().await?;
         let is_written = written == *number;
@@ -84,7 +84,7 @@ impl Usage {
         let Some((number, batch)) = &waiting.doubtful else { return Ok(()) };
         let (node, now) = (self.meter.node, self.ground.now());
         let counts = batch.to_bytes();
-        let mut tx = self.ground.db.begin().await?;
+        let mut tx = self.ground.db.prompt().begin().await?;
         sql(statements::LAST_BATCH).bind(node).bind(now).one::<(i64,)>(&mut tx).await?;
         sql(statements::NOTE_BATCH).bind(node).bind(*number).bind(now).execute(&mut tx).await?;
         let insert = sql(statements::INSERT_BATCH)
