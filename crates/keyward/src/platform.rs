@@ -202,7 +202,7 @@ impl Keyward {
 
     /// Whether the database answers.
     pub async fn is_ready(&self) -> bool {
-        checkup::answers(&self.ground.db).await
+        checkup::answers(&self.ground.db.prompt()).await
     }
 
     /// Nodes that serve from this database, this one included.

@@ -97,6 +97,7 @@ async fn reports_that_hold_every_connection_keep_no_key_waiting() {
     let meanwhile = async {
         until_waiting(&two, 2).await;
         assert_eq!(two.code_of(key).await, "valid", "read from the database");
+        assert_eq!(two.get("/ready").await.status, 200);
         let answer = one.post(&format!("/v1/api-keys/{id}/revoke?wait=true"), json!({})).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(two.code_of(key).await, "revoked");
