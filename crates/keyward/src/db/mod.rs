@@ -184,7 +184,7 @@ impl Db {
         Ok(Self::of_one_pool(pool.connect_with(options.disable_statement_logging()).await?))
     }
 
-    /// Of a database in which nothing is verified.
+    /// With connections of one kind.
     fn of_one_pool(pool: PgPool) -> Self {
         Self::Postgres { prompt: pool.clone(), pool }
     }

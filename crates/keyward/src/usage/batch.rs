@@ -45,7 +45,7 @@ pub(super) struct Entry {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Batch {
     pub groups: HashMap<Group, Vec<Entry>>,
-    /// What is counted here stands in the organizations' own sums already, or in another batch for them.
+    /// What the organizations have of it, over all keys, stands in another batch.
     pub is_of_keys: bool,
     len: usize,
 }
