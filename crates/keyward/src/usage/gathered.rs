@@ -120,7 +120,7 @@ mod tests {
         // Three hundred keys in three minutes of two hours, each twice a minute, in no order.
         let scattered = |minute| batch(minute, "", (1..601).map(|number| 1 + number * 7 % 300));
         let parts = parts_of([58, 59, 60].map(scattered));
-        let (totals, parts) = parts.split_first().unwrap();
+        let [totals, parts @ ..] = &parts[..] else { panic!("there are parts") };
         assert!(!totals.is_of_keys && parts.iter().all(|part| part.is_of_keys));
         assert_eq!((told(totals), totals.len()), ((vec![0], 1_800), 3));
         let expected = [1..129, 129..257, 257..301].map(|keys| (keys.clone().collect(), keys.count() as u64 * 6));
