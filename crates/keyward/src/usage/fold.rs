@@ -117,6 +117,7 @@ impl Usage {
             let mut tx = self.ground.db.begin().await?;
             let deleted = statements::DELETE_BATCHES.within(&tx).bind(Json(ids)).execute(&mut tx).await?;
             if deleted < batches.len() as u64 {
+                // Rolled back: another node has sorted some of them.
                 continue;
             }
             if parts.len() <= FEW_PARTS {
@@ -183,6 +184,7 @@ fn in_parts(mut arriving: mpsc::Receiver<BatchRow>) -> Result<Sorted> {
         gathered.add(row.read()?, &mut turns);
         batches.push(row.id);
     }
+    // Whoever reads ahead may stop.
     drop(arriving);
     Ok(Sorted { batches, parts: gathered.into_parts(&mut turns) })
 }
