@@ -32,10 +32,10 @@ const TURN: Duration = Duration::from_secs(1);
 /// About the size of a forward-auth answer, for when there is none to measure.
 const HELLO_BYTES: usize = 280;
 
-/// Measures both routes of Keyward beside their baselines.
-pub fn measure(options: &Options, program: &Path, report: &mut Report) -> Result<()> {
+/// Measures both routes of Keyward beside their baselines, on an empty PostgreSQL database where one is given.
+pub fn measure(options: &Options, database_url: Option<&str>, program: &Path, report: &mut Report) -> Result<()> {
     eprintln!("Preparing {} keys", options.keys);
-    let instance = Instance::set_up(program)?;
+    let instance = Instance::set_up_on(program, database_url)?;
     let keys = instance.import(options.keys, options.keys)?;
     instance.api.warm_up(&keys)?;
     let limit = json!({ "limits": [{ "name": "requests", "limit": 1_000, "window_seconds": 60 }] });

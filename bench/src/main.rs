@@ -41,6 +41,10 @@ use crate::audit::search::Sides;
 use crate::report::Report;
 use crate::stores::Databases;
 
+/// What is measured on databases that the bench picks itself, or on none.
+const OWN_DATABASES: [&str; 7] =
+    ["cached_memory", "database_keys", "audit", "shared_limits", "one_budget", "sign_ins", "baselines_only"];
+
 #[derive(Parser)]
 #[command(about = "Measures verify and forward-auth beside an axum JSON echo and a bare hyper hello")]
 pub struct Options {
@@ -90,11 +94,11 @@ pub struct Options {
     /// Measure only how people sign in, how verifies fare meanwhile, and what a session costs a call.
     #[arg(long, conflicts_with_all = ["usage_records", "audit_events", "audit_search"])]
     sign_ins: bool,
-    /// An empty PostgreSQL database for the usage records or the audit events; SQLite when absent.
-    #[arg(long)]
+    /// An empty PostgreSQL database, where one alone is measured; SQLite when absent.
+    #[arg(long, conflicts_with_all = OWN_DATABASES)]
     database_url: Option<String>,
     /// The same on a PostgreSQL that is started for it, durable as in earnest.
-    #[arg(long, conflicts_with = "database_url")]
+    #[arg(long, conflicts_with = "database_url", conflicts_with_all = OWN_DATABASES)]
     postgres: bool,
     /// Measure only the two servers that are compared with; needs no keyward.
     #[arg(long)]
@@ -146,7 +150,7 @@ fn main() -> Result<()> {
         one_budget::measure(&options.keyward()?, &mut report)?;
     } else {
         let program = options.keyward()?;
-        hot_routes::measure(&options, &program, &mut report)?;
+        hot_routes::measure(&options, database_url.as_deref(), &program, &mut report)?;
         if let Some(count) = options.cached_memory {
             cached_memory::measure(count, &program, &mut report)?;
         }
