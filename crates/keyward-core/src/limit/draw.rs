@@ -1,13 +1,14 @@
 //! One decision about every limit and quota of a call: all are taken, or none.
 //!
-//! The counters of a call are locked in one order that every call keeps (the organization's before the key's, each by
-//! number), looked at, and only then written: no call ever sees a part of another.
+//! The counters of a call are locked in one order that every call keeps (limits by their counters' numbers, whoever they belong to;
+//! then quotas, the key's before the organization's), looked at, and only then written: no call ever sees a part of another.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use smallvec::SmallVec;
 
 use super::lease::{Lease, Slice};
+use super::notice::{HIT, Notice, crossed_quota, reaches};
 use super::window::{SlidingWindow, grain};
 use super::{LimitRule, Mode, QuotaRule, REQUESTS, WhenUnreachable};
 use crate::quota::{Calendar, QuotaCounter, QuotaUse};
@@ -49,9 +50,6 @@ pub struct Count {
     told: u8,
 }
 
-/// One past every percentage: the limit was hit.
-const HIT: u8 = 101;
-
 impl Counter {
     pub fn new(id: u128) -> Self {
         Self { id, state: Mutex::default() }
@@ -81,16 +79,6 @@ pub struct QuotaState {
     pub resets_at: Timestamp,
 }
 
-/// Something worth telling about a limit or quota.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
-    /// The limit's name; `None` for a quota.
-    pub limit: Option<Arc<str>>,
-    /// The percentage that was reached; `None` when the limit refused for the first time.
-    pub percent: Option<u8>,
-    pub limit_value: u64,
-}
-
 /// How this node counts limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counting {
@@ -109,13 +97,6 @@ pub struct Wanting {
     pub quotas: bool,
     /// New slices, by the place of the limit among those that are drawn on.
     pub leases: SmallVec<[usize; 2]>,
-}
-
-impl Notice {
-    /// The limit refused.
-    pub fn hit(rule: &LimitRule) -> Self {
-        Self { limit: Some(rule.name.as_str().into()), percent: None, limit_value: rule.limit }
-    }
 }
 
 /// What was decided.
@@ -185,9 +166,15 @@ pub fn draw(
         record.quotas().map(|quota| (quota, quota.counter.lock())).collect();
 
     let (mut decision, mut wanting) = (Decision::default(), Wanting::default());
+    let mut hit: SmallVec<[usize; 2]> = SmallVec::new();
     for (index, (draw, count)) in drawn.iter().zip(&mut counts).enumerate() {
         match count.weigh(&draw.bound.rule, draw.cost, now, counting) {
-            Some(weight) => decision.note_limit(&draw.bound.rule, count, weight, asked.dry_run),
+            Some(weight) => {
+                if !weight.fits {
+                    hit.push(index);
+                }
+                decision.note_limit(&draw.bound.rule, weight);
+            }
             None => wanting.leases.push(index),
         }
     }
@@ -205,7 +192,14 @@ pub fn draw(
     if wanting.quotas || !wanting.leases.is_empty() {
         return Err(wanting);
     }
-    if asked.dry_run || decision.refused.is_some() {
+    if asked.dry_run {
+        return Ok(decision);
+    }
+    // Only now: what is marked as told is told.
+    for index in hit.into_iter().filter(|index| counts[*index].is_first_hit()) {
+        decision.notices.push(Notice::hit(&drawn[index].bound.rule));
+    }
+    if decision.refused.is_some() {
         return Ok(decision);
     }
     for (index, (draw, count)) in drawn.iter().zip(&mut counts).enumerate() {
@@ -325,14 +319,11 @@ impl Count {
 }
 
 impl Decision {
-    fn note_limit(&mut self, rule: &Arc<LimitRule>, count: &mut Count, weight: Weight, dry_run: bool) {
+    fn note_limit(&mut self, rule: &Arc<LimitRule>, weight: Weight) {
         let Weight { fits, remaining, wait } = weight;
         let refused = !fits && rule.mode == Mode::Enforce;
         if refused {
             self.refused = Some(Outcome::RateLimited);
-        }
-        if !fits && !dry_run && count.is_first_hit() {
-            self.notices.push(Notice::hit(rule));
         }
         self.limits.push(LimitState { rule: rule.clone(), remaining, reset_seconds: whole_seconds(wait), refused });
     }
@@ -360,36 +351,7 @@ impl Count {
     }
 }
 
-/// Whether so many percent of a limit are used.
-fn reaches(used: u64, percent: u8, limit: u64) -> bool {
-    // A limit is far below what would not fit (`MAX_COUNT`).
-    used.saturating_mul(100) >= limit.saturating_mul(percent.into())
-}
-
-/// Percentages of a quota that are told.
-const QUOTA_STEPS: [u8; 3] = [100, 80, 50];
-
-fn crossed_quota(rule: &QuotaRule, used: &mut QuotaUse) -> Option<Notice> {
-    let so_far = used.used();
-    let step =
-        QUOTA_STEPS.into_iter().find(|step| reaches(so_far, *step, rule.limit)).filter(|step| *step > used.told)?;
-    used.told = step;
-    Some(Notice { limit: None, percent: Some(step), limit_value: rule.limit })
-}
-
 /// Microseconds as whole seconds, rounded up.
 pub fn whole_seconds(micros: i64) -> u64 {
     u64::try_from(micros).unwrap_or(0).div_ceil(1_000_000)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::limit::MAX_COUNT;
-
-    #[test]
-    fn a_percentage_is_reached_once_all_of_it_is_used() {
-        assert!(reaches(1, 33, 3) && !reaches(1, 34, 3));
-        assert!(reaches(MAX_COUNT, 100, MAX_COUNT) && !reaches(MAX_COUNT - 1, 100, MAX_COUNT));
-    }
 }

@@ -1,17 +1,19 @@
 //! Limits as they are written on a plan or a key, and the arithmetic that counts them: `window` holds the calls of one
-//! limit, `draw` decides about all limits of a call together. Where the counters live is the platform's affair.
+//! limit, `draw` decides about all limits of a call together, `notice` says what of it is told. Where the counters live is the platform's affair.
 
 mod draw;
 mod lease;
+mod notice;
 mod window;
 
 use serde::{Deserialize, Serialize};
 
 pub use draw::{
-    Bound, Count, Counter, Counting, Decision, Drawn, LimitState, Notice, QuotaState, Wanting, Withheld, applicable,
-    draw, whole_seconds,
+    Bound, Count, Counter, Counting, Decision, Drawn, LimitState, QuotaState, Wanting, Withheld, applicable, draw,
+    whole_seconds,
 };
 pub use lease::{Grant, Lease, Settlement};
+pub use notice::Notice;
 pub use window::{SlidingWindow, grain};
 
 /// So many per sliding window, under a name that calls can refer to.
@@ -160,11 +162,12 @@ impl LimitRule {
         }
     }
 
-    /// Whether two rules would count the same calls over the same window: a plan or key holds only one of them.
-    pub fn counts_as(&self, other: &Self) -> bool {
+    /// Whether two rules would count the same calls over the same window: a plan or key holds only one of them. `usual` is whose
+    /// calls a rule counts there that does not say.
+    pub fn counts_as(&self, other: &Self, usual: Per) -> bool {
         self.name == other.name
             && self.window_seconds == other.window_seconds
-            && self.per == other.per
+            && self.per.unwrap_or(usual) == other.per.unwrap_or(usual)
             && self.routes == other.routes
     }
 

@@ -105,6 +105,35 @@ on_both! {
         assert_eq!(passed(&node, &calls[2], 4).await, 3);
     }
 
+    async fn a_key_without_a_customer_has_a_counter_for_each_rule(node: Node) {
+        let limits = json!([
+            { "name": "requests", "limit": 5, "window_seconds": 60, "per": "key" },
+            { "name": "requests", "limit": 3, "window_seconds": 60, "per": "external_id" },
+        ]);
+        let plan = json!({ "name": "team", "key_limit": 3, "requests_per_minute": 100, "quota_per_month": 100, "limits": limits });
+        let plan = node.post("/v1/plans", plan).await;
+        assert_eq!(plan.status, 201, "{plan:?}");
+        let organization = node.new_organization("customers", "team").await;
+        let issue = async |body: Value| node.post(&format!("/v1/organizations/{organization}/api-keys"), body).await.json["key"].clone();
+        let call = json!({ "key": issue(json!({ "name": "nobody's" })).await });
+        assert_eq!(passed(&node, &call, 6).await, 3, "the stricter one holds");
+        let call = json!({ "key": issue(json!({ "name": "somebody's", "external_id": "alpha" })).await });
+        assert_eq!(passed(&node, &call, 6).await, 3);
+    }
+
+    async fn a_limit_that_says_what_is_usual_is_the_one_that_says_nothing(node: Node) {
+        let rules = |per: &str| json!([
+            { "name": "tokens", "limit": 9, "window_seconds": 60 },
+            { "name": "tokens", "limit": 5, "window_seconds": 60, "per": per },
+        ]);
+        let key = node.post("/v1/api-keys", json!({ "name": "k", "limits": rules("key") })).await;
+        assert_eq!((key.status, key.pointer()), (422, "/limits/1"), "{key:?}");
+        let plan = |per: &str| json!({ "name": "team", "key_limit": 1, "requests_per_minute": 1, "quota_per_month": 1, "limits": rules(per) });
+        let refused = node.post("/v1/plans", plan("organization")).await;
+        assert_eq!((refused.status, refused.pointer()), (422, "/limits/1"), "{refused:?}");
+        assert_eq!(node.post("/v1/plans", plan("key")).await.status, 201);
+    }
+
     async fn a_limit_stays_with_the_key_when_its_secret_is_rotated(node: Node) {
         let key = node.new_key(json!({ "limits": [{ "name": "requests", "limit": 3, "window_seconds": 60 }] })).await;
         assert_eq!(passed(&node, &json!({ "key": key["key"] }), 2).await, 2);

@@ -89,7 +89,7 @@ impl RulesText {
             |text| read_country(text).is_some(),
             "a country code such as JP",
         )?;
-        check_limits(&self.limits)?;
+        check_limits(&self.limits, Per::Key)?;
         if let Some(index) = self.limits.iter().position(|rule| rule.per == Some(Per::Organization)) {
             return Err(fault(
                 format!("/limits/{index}/per"),
@@ -128,6 +128,11 @@ impl KeyTerms {
             text::label(external_id, 255).map_err(|why| fault("/external_id", why))?;
         }
         check_metadata(&self.metadata)?;
+        self.check_within(context)
+    }
+
+    /// Refuses what the caller may not hand on.
+    pub(super) fn check_within(&self, context: &Context) -> Result<()> {
         self.check_permissions(context)?;
         self.check_scopes_within(context)
     }

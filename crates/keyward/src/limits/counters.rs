@@ -63,7 +63,9 @@ impl Counters {
                     let subject = [holder.organization.uuid().as_bytes().as_slice(), customer.as_bytes()].concat();
                     self.bind(origin, Per::ExternalId, &subject, rule)
                 }
-                _ => self.bind(origin, Per::Key, holder.key.uuid().as_bytes(), rule),
+                // Without a customer the key counts for itself, and still apart from what a rule by key counts: every rule of a call
+                // has a counter of its own, which is locked once.
+                _ => self.bind(origin, per, holder.key.uuid().as_bytes(), rule),
             })
             .collect()
     }

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use keyward_core::id::{self, Id};
-use keyward_core::limit::{self, Counting, Decision, LimitRule, MAX_RULES, Notice, QuotaState, Wanting};
+use keyward_core::limit::{self, Counting, Decision, LimitRule, MAX_RULES, Notice, Per, QuotaState, Wanting};
 use keyward_core::problem::Code;
 use keyward_core::quota::QuotaCounter;
 use keyward_core::record::KeyRecord;
@@ -302,8 +302,9 @@ impl Noted {
     }
 }
 
-/// Refuses rules that cannot be kept, and two that would count the same calls over the same window.
-pub(crate) fn check_limits(rules: &[LimitRule]) -> Result<()> {
+/// Refuses rules that cannot be kept, and two that would count the same calls over the same window. `usual` is whose calls a rule
+/// counts there that does not say.
+pub(crate) fn check_limits(rules: &[LimitRule], usual: Per) -> Result<()> {
     if rules.len() > MAX_RULES {
         return Err(Error::field("/limits", format!("has more than {MAX_RULES} entries")));
     }
@@ -311,7 +312,7 @@ pub(crate) fn check_limits(rules: &[LimitRule]) -> Result<()> {
         if let Some((field, why)) = rule.fault() {
             return Err(Error::field(format!("/limits/{index}/{field}"), why));
         }
-        if rules[..index].iter().any(|other| other.counts_as(rule)) {
+        if rules[..index].iter().any(|other| other.counts_as(rule, usual)) {
             return Err(Error::field(format!("/limits/{index}"), "counts the same calls as one before it"));
         }
     }

@@ -74,15 +74,13 @@ impl PlanTerms {
         if let Some(index) = self.limits.iter().position(is_every_call) {
             return Err(Error::field(format!("/limits/{index}"), "is what requests_per_minute says"));
         }
-        check_limits(&self.limits)
+        check_limits(&self.limits, Per::Organization)
     }
 }
 
 /// Whether the rule is the one that every plan has.
 fn is_every_call(rule: &LimitRule) -> bool {
-    let every_call = LimitRule::plain(REQUESTS, rule.limit, 60);
-    rule.counts_as(&every_call)
-        || rule.per == Some(Per::Organization) && rule.counts_as(&LimitRule { per: rule.per, ..every_call })
+    rule.counts_as(&LimitRule::plain(REQUESTS, rule.limit, 60), Per::Organization)
 }
 
 impl Plan {
