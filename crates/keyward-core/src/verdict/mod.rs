@@ -245,7 +245,14 @@ const RULES: &[Rule] = &[
 
 /// Judges a key by every rule that needs no counter.
 pub fn judge(key: &KeyRecord, request: &Request<'_>, now: Timestamp) -> Outcome {
-    RULES.iter().find(|(_, passes)| !passes(key, request, now)).map_or(Outcome::Valid, |(refusal, _)| *refusal)
+    judge_but(&[], key, request, now)
+}
+
+/// Judges a key by every rule that needs no counter, but for those that refuse with one of `left_out`: where what they are about is
+/// not at hand.
+pub fn judge_but(left_out: &[Outcome], key: &KeyRecord, request: &Request<'_>, now: Timestamp) -> Outcome {
+    let mut refusals = RULES.iter().filter(|(_, passes)| !passes(key, request, now)).map(|(refusal, _)| *refusal);
+    refusals.find(|refusal| !left_out.contains(refusal)).unwrap_or(Outcome::Valid)
 }
 
 fn is_rotated(key: &KeyRecord, now: Timestamp) -> bool {
@@ -360,6 +367,22 @@ mod tests {
         let countries = Rules { countries: [*b"JP"].into(), ..Rules::default() };
         check(&ruled(countries.clone()), plain, Outcome::CountryForbidden);
         check(&ruled(countries), Request { country: Some(*b"JP"), ..plain }, Outcome::Valid);
+    }
+
+    #[test]
+    fn a_rule_that_is_left_out_hides_no_other() {
+        let routes = Rules { routes: ["GET /invoices/*".into()].into(), ..Rules::default() };
+        let suspended = Arc::new(Tenant::new(Id::from_uuid(uuid::Uuid::nil()), "pro", true));
+        let judge = |tenant: Option<&Arc<Tenant>>, left_out: &[Outcome]| {
+            let key = key(|k| {
+                k.rules = routes.clone();
+                k.tenant = tenant.cloned().unwrap_or_else(|| k.tenant.clone());
+            });
+            judge_but(left_out, &key, &Request::default(), now())
+        };
+        assert_eq!(judge(None, &[]), Outcome::RouteForbidden);
+        assert_eq!(judge(None, &[Outcome::RouteForbidden]), Outcome::Valid);
+        assert_eq!(judge(Some(&suspended), &[Outcome::RouteForbidden]), Outcome::OrganizationSuspended);
     }
 
     #[test]

@@ -28,7 +28,7 @@ mod security;
 mod sinks;
 mod socket;
 mod usage;
-mod verify;
+pub mod verify;
 
 use axum::Router;
 use http::Method;

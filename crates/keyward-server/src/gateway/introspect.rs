@@ -1,6 +1,8 @@
 //! `POST /v1/oauth/introspect`: RFC 7662 for API keys and access tokens. What is not in force, unknown or another's is exactly
 //! `{"active":false}`.
 
+use std::sync::Arc;
+
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header;
@@ -9,18 +11,21 @@ use keyward_core::access::Permission;
 use keyward_core::access::Permission::KeysVerify;
 use keyward_core::id::{self, Id};
 use keyward_core::problem::Code;
+use keyward_core::record::KeyRecord;
 use keyward_core::time::Timestamp;
-use keyward_core::verdict::{self, Reach};
-use keyward_core::verify::Verify;
+use keyward_core::verdict::{self, Outcome, judge_but};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::caller::Caller;
 use crate::api::json;
 use crate::api::route::{Access::Needs, Route, post};
+use crate::api::verify::reach_of;
 use crate::app::SharedApp;
-use crate::hot::cannot_judge;
 use crate::problem::Problem;
+
+/// What cannot be judged without a call, and says nothing against the key itself.
+const ABOUT_A_CALL: [Outcome; 3] = [Outcome::IpForbidden, Outcome::RouteForbidden, Outcome::CountryForbidden];
 
 pub fn routes() -> Vec<Route> {
     let summary = "Introspect a key (RFC 7662; a form)";
@@ -73,21 +78,17 @@ async fn introspect(State(app): State<SharedApp>, caller: Caller, request: Reque
     let Some(axum::extract::Query(form)) = form else {
         return Err(Problem::new(Code::MalformedRequest, "The form needs exactly one token."));
     };
-    let grant = caller.context.grant.as_ref().ok_or_else(|| Problem::plain(Code::Unauthenticated))?;
-    let reach = if grant.at_instance(KeysVerify) { Reach::Instance } else { Reach::Organization(grant.organization) };
+    let reach = reach_of(&caller)?;
     // Only an access token has dots.
     if form.token.contains('.') {
         return of_person(&app, &caller, &form.token).await;
     }
-    // Nothing is counted: introspection asks about a key, it does not use it.
-    let asked = verdict::Request { reach, dry_run: true, ..verdict::Request::default() };
-    let verdict = app.keyward.verifier.verify(&form.token, &asked).await.map_err(cannot_judge)?;
-    // Rules about a request (address, route) cannot be judged without one, and say nothing against the key itself.
-    let in_force = matches!(
-        verdict.outcome,
-        verdict::Outcome::Valid | verdict::Outcome::IpForbidden | verdict::Outcome::RouteForbidden
-    );
-    let answer = match verdict.record.filter(|record| in_force && !record.tenant.suspended) {
+    // Nothing is counted, and no limit asked: introspection asks about a key, it does not use it.
+    let record = app.keyward.verifier.find_presented(&form.token, reach).await?;
+    let now = app.keyward.clock.now();
+    let is_in_force =
+        |record: &Arc<KeyRecord>| judge_but(&ABOUT_A_CALL, record, &verdict::Request::default(), now).is_valid();
+    let answer = match record.filter(is_in_force) {
         None => Introspection::default(),
         Some(record) => Introspection {
             active: true,

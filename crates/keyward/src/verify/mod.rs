@@ -154,8 +154,8 @@ impl Verifier {
                 Subject::Imports => {
                     self.absent_generation.fetch_add(1, Ordering::AcqRel);
                     // Until the prefixes are read again, any foreign string may be one of the new keys.
-                    *self.import_prefixes.write().expect("no one panics while writing prefixes") =
-                        Arc::new([String::new()]);
+                    let mut prefixes = self.import_prefixes.write().expect("no one panics while writing prefixes");
+                    *prefixes = Arc::new([String::new()]);
                     self.has_imports.store(true, Ordering::Release);
                     self.imports_changed.store(true, Ordering::Release);
                 }
@@ -312,9 +312,11 @@ impl Verifier {
     /// Whether it is a service key in force from that address; notes its use.
     fn admits(&self, record: &KeyRecord, ip: Option<IpAddr>, now: Timestamp) -> bool {
         let request = Request { ip, ..Request::default() };
+        let located = self.located(record, &request);
+        let request = located.as_ref().unwrap_or(&request);
         // Routes and scopes are rules for the operator's API, not for ours.
-        let outcome = verdict::judge(record, &request, now);
-        let admits = matches!(outcome, Outcome::Valid | Outcome::RouteForbidden) && record.grant().is_some();
+        let outcome = verdict::judge_but(&[Outcome::RouteForbidden], record, request, now);
+        let admits = outcome.is_valid() && record.grant().is_some();
         if admits {
             self.journal.note_use(record, ip, now);
         }
@@ -322,7 +324,10 @@ impl Verifier {
     }
 
     /// The record of a presented string, whatever its state; counts and notes nothing.
-    pub(crate) async fn find_presented(&self, presented: &str, reach: Reach) -> crate::Result<Option<Arc<KeyRecord>>> {
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn find_presented(&self, presented: &str, reach: Reach) -> crate::Result<Option<Arc<KeyRecord>>> {
         let found = self.find(&self.seek(presented), reach, self.ground.now()).await;
         found.map(Result::ok).map_err(|error| {
             crate::Error::new(keyward_core::problem::Code::NotReady, "The database does not answer.").with_source(error)
