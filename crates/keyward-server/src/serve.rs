@@ -151,7 +151,10 @@ where
             answer
         }
     });
-    let connection = http1::Builder::new().max_buf_size(MAX_HEADERS).serve_connection(TokioIo::new(stream), service);
+    // A client that hangs up does not end what it asked for half-way: a change is made whole, and its answer kept for a repetition.
+    let mut http = http1::Builder::new();
+    http.max_buf_size(MAX_HEADERS).half_close(true);
+    let connection = http.serve_connection(TokioIo::new(stream), service);
     keep(open, connection.with_upgrades(), patience).await;
 }
 

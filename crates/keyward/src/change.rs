@@ -4,13 +4,14 @@ use std::collections::HashSet;
 
 use keyward_core::id::{self, Announcement, Id};
 use keyward_core::key::KeyDigest;
+use keyward_core::problem::Code;
 use keyward_core::time::Timestamp;
 
 use crate::announce::{Subject, nodes};
 use crate::audit::{self, Event};
 use crate::context::Context;
-use crate::db::{Tx, sql};
-use crate::error::Result;
+use crate::db::{DbError, Tx, sql};
+use crate::error::{Error, Result};
 use crate::ground::Ground;
 
 /// A change in progress. Dropped without `commit`, nothing of it happened.
@@ -75,8 +76,14 @@ impl<'a> Change<'a> {
     pub async fn commit(mut self, event: Event) -> Result<Option<Id<Announcement>>> {
         audit::append(&mut self.tx, self.ground, self.context, event, self.now).await?;
         let announced = nodes::announce(self.ground, &mut self.tx, &self.subjects, self.waited_for).await?;
-        self.tx.commit().await?;
-        self.ground.board.post(self.subjects);
+        let (tx, subjects, board) = (self.tx, self.subjects, self.ground.board.clone());
+        // On a task of its own: a caller that goes away meanwhile must not leave a commit that nobody announces.
+        let committing = tokio::spawn(async move {
+            tx.commit().await?;
+            board.post(subjects);
+            Ok::<_, DbError>(())
+        });
+        committing.await.map_err(|ended| Error::new(Code::Internal, Code::Internal.meaning()).with_source(ended))??;
         Ok(announced)
     }
 }

@@ -16,6 +16,7 @@ mod doctor;
 mod events;
 mod factors;
 mod forward_auth;
+mod hang_ups;
 mod hostile;
 mod imports;
 mod jobs;
