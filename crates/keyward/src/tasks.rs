@@ -77,7 +77,7 @@ impl Tasks {
         let (stop, stopped) = watch::channel(false);
         let rounds = |every| Rounds::every(every, stopped.clone());
         let mut running = vec![
-            tokio::spawn(write(verifier, limits.clone(), rounds(flush_every).at(Eighth::Uses))),
+            tokio::spawn(write(verifier.clone(), limits.clone(), rounds(flush_every).at(Eighth::Uses))),
             tokio::spawn(add_up(usage.clone(), rounds(meter_every).at(Eighth::AddUp))),
             tokio::spawn(meter(usage.clone(), rounds(meter_every).at(Eighth::Meter))),
             tokio::spawn(fold(usage.clone(), rounds(meter_every).at(Eighth::Fold))),
@@ -97,6 +97,8 @@ impl Tasks {
         }
         if ground.db.is_postgres() {
             let follower = Follower::join(ground.prompt(), stale_bound).await?;
+            // What was imported since they were read, and before this node followed, is announced to nobody here.
+            verifier.read_import_prefixes().await?;
             running.push(tokio::spawn(follow(ground, follower, stale_bound, rounds(stale_bound / 4))));
         } else {
             if let Some(checkpointer) = ground.db.checkpointer().await? {

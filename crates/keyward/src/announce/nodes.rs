@@ -141,15 +141,16 @@ pub async fn wait_acknowledged(db: &Db, announcement: Id<Announcement>, stale_bo
     let deadline = Instant::now() + patience * 4;
     loop {
         let silent: Vec<SilentNode> = sql(statements::SILENT).bind(announcement).all(db).await?;
-        let live = silent.iter().any(|node| {
-            let (beat, since) = *first_beats.entry(node.id).or_insert((node.beat, Instant::now()));
-            if beat != node.beat {
-                first_beats.insert(node.id, (node.beat, Instant::now()));
-                return true;
+        // Each is watched from the beginning: the patience with several that stand still is the same time, not one after the other.
+        let mut is_any_live = false;
+        for node in &silent {
+            let watched = first_beats.entry(node.id).or_insert((node.beat, Instant::now()));
+            if watched.0 != node.beat {
+                *watched = (node.beat, Instant::now());
             }
-            since.elapsed() < patience
-        });
-        if !live {
+            is_any_live |= watched.1.elapsed() < patience;
+        }
+        if !is_any_live {
             return Ok(());
         }
         if Instant::now() > deadline {

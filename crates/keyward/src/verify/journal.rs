@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Bound;
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use keyward_core::id::{self, Id};
@@ -182,8 +183,11 @@ impl Verifier {
     /// Writes what was noted; of very many last uses, some. What the database does not take is kept for the next time.
     pub(crate) async fn flush(&self, haste: Haste) -> Result<()> {
         self.log_refusals();
-        if self.imports_changed.swap(false, std::sync::atomic::Ordering::AcqRel) {
-            self.read_import_prefixes().await?;
+        if self.imports_changed.swap(false, Ordering::AcqRel)
+            && let Err(error) = self.read_import_prefixes().await
+        {
+            self.imports_changed.store(true, Ordering::Release);
+            return Err(error);
         }
         self.metrics.cached_secrets.set(self.known.len() as i64);
         while self.write_rehashes().await? {}
@@ -302,6 +306,8 @@ impl Verifier {
         let replaced = statements::REHASH.within(change.tx()).bind(rows()).execute(change.tx()).await?;
         // None, where another node was faster.
         if replaced > 0 {
+            // What was looked for meanwhile may be taken for absent.
+            change.touch(Subject::Issued);
             let event = Event::new(EventType::System, "secrets_rehashed", "instance", "peppers");
             change.commit(event.details(json!({ "secrets": replaced }))).await?;
         }

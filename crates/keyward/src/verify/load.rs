@@ -11,6 +11,7 @@ use keyward_core::id::{self, Id};
 use keyward_core::key::{self, KeyDigest, Shape};
 use keyward_core::limit::{LimitRule, QuotaRule};
 use keyward_core::record::{Allowance, KeyRecord, RecordParts, Tenant};
+use keyward_core::text::from_hex;
 use keyward_core::time::Timestamp;
 use keyward_core::verdict::{Outcome, Reach};
 use serde_json::Value;
@@ -89,6 +90,9 @@ impl Verifier {
         if let Some(record) = self.remembered(&digest, now).filter(|record| reach.includes(record.tenant.id)) {
             return Ok(Some(record));
         }
+        if fresh && self.absent.get(&absent_slot) == Some(generation) {
+            return Ok(None);
+        }
         self.metrics.cache_misses.inc();
         let posted = self.ground.board.posted();
         let Some(row) = self.read(presented, &digest).await? else {
@@ -129,7 +133,9 @@ impl Verifier {
         if self.settings.when_unreachable != WhenUnreachable::Stale || !self.ground.board.is_fresh(earlier) {
             return None;
         }
-        let record = self.known.get(place_of(digest.slot())).filter(|record| record.digest == *digest)?;
+        // What is known to be out of date is not what the setting means.
+        let is_current = |record: &Arc<KeyRecord>| record.digest == *digest && !record.tenant.is_superseded();
+        let record = self.known.get(place_of(digest.slot())).filter(is_current)?;
         Some(if reach.includes(record.tenant.id) { Ok(record) } else { Err(Outcome::NotFound) })
     }
 
@@ -143,6 +149,23 @@ impl Verifier {
             candidates.push(Sha512::digest(presented.as_bytes()).to_vec());
             candidates.extend(self.import_hmac_keys.iter().map(|secret| hmac_sha256(secret, presented)));
         }
+        if let Some(row) = self.read_digests(&candidates, digest).await? {
+            return Ok(Some(row));
+        }
+        if !foreign {
+            return Ok(None);
+        }
+        if let Some(secret) = self.find_salted(presented).await? {
+            self.journal.note_rehash(secret, *digest, self.peppers.current().version());
+            self.journal.nudge();
+            return Ok(sql(statements::FIND_BY_SECRET).bind(secret).optional(&self.ground.db).await?);
+        }
+        // It may have got its digest of ours between the looks, and was found by neither.
+        self.read_digests(&candidates[..1], digest).await
+    }
+
+    /// The row of the foremost candidate that there is; `digest`, the present one of ours, is the first of them.
+    async fn read_digests(&self, candidates: &[Vec<u8>], digest: &KeyDigest) -> Result<Option<SecretRow>> {
         for chunk in candidates.chunks(CANDIDATES) {
             let mut statement = sql(statements::FIND);
             for index in 0..CANDIDATES {
@@ -158,13 +181,7 @@ impl Verifier {
                 return Ok(Some(row));
             }
         }
-        if !foreign {
-            return Ok(None);
-        }
-        let Some(secret) = self.find_salted(presented).await? else { return Ok(None) };
-        self.journal.note_rehash(secret, *digest, self.peppers.current().version());
-        self.journal.nudge();
-        Ok(sql(statements::FIND_BY_SECRET).bind(secret).optional(&self.ground.db).await?)
+        Ok(None)
     }
 
     /// What a service key may do: its permissions within its owner's roles now.
@@ -188,8 +205,12 @@ impl Verifier {
     pub(crate) async fn read_import_prefixes(&self) -> Result<()> {
         let prefixes: Vec<(String,)> = sql(statements::IMPORT_PREFIXES).all(&self.ground.db).await?;
         let prefixes: Vec<String> = prefixes.into_iter().map(|(prefix,)| prefix).collect();
-        self.has_imports.store(!prefixes.is_empty(), Ordering::Release);
-        *self.import_prefixes.write().expect("no one panics while writing prefixes") = prefixes.into();
+        let mut known = self.import_prefixes.write().expect("no one panics while writing prefixes");
+        // What was announced while they were read may be missing in them: they are read once more.
+        if !self.imports_changed.load(Ordering::Acquire) {
+            self.has_imports.store(!prefixes.is_empty(), Ordering::Release);
+            *known = prefixes.into();
+        }
         Ok(())
     }
 }
@@ -207,8 +228,9 @@ impl Tenants {
         let quota = counters.quota(row.organization_id.uuid(), &month, &row.timezone);
         let tenant = Tenant::new(row.organization_id, &row.plan, suspended).limited(limits, Some(quota));
         let tenant = Arc::new(tenant);
-        if remember {
-            self.0.insert(tenant.id, tenant.clone());
+        if remember && let Some(former) = self.0.insert(tenant.id, tenant.clone()) {
+            // Records that hold the former picture are read again: what is announced of the organization reaches only the present one.
+            former.supersede();
         }
         tenant
     }
@@ -272,8 +294,6 @@ fn hmac_sha256(secret: &[u8], text: &str) -> Vec<u8> {
 pub(super) fn read_hmac_keys(texts: &[String]) -> Result<Vec<Vec<u8>>> {
     texts
         .iter()
-        .map(|text| {
-            crate::keys::peppers::read_hex(text).ok_or_else(|| Error::field("/keys/import_hmac_keys", "is not hex"))
-        })
+        .map(|text| from_hex(text).ok_or_else(|| Error::field("/keys/import_hmac_keys", "is not hex")))
         .collect()
 }

@@ -4,13 +4,19 @@
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use keyward_core::key::{self, KeyDigest, Shape};
+use keyward_core::problem::Code;
 use keyward_core::record::KeyRecord;
 use keyward_core::time::Timestamp;
 use keyward_core::verdict::{Outcome, Reach};
 
 use super::{Judged, Verifier, cannot_judge, place_of};
+use crate::error::Error;
+
+/// How long a key is read from a database that has not answered lately.
+const UNSURE: Duration = Duration::from_millis(500);
 
 thread_local! {
     /// Whose slot is on its way. Of another verifier's, at most a record is asked for that nobody needs.
@@ -67,7 +73,14 @@ impl Verifier {
             return Ok(Ok(record));
         }
         // Boxed, so that a hit does not carry the future of a miss with it.
-        match Box::pin(self.load(sought.presented, digest, reach, now)).await {
+        let loading = Box::pin(self.load(sought.presented, digest, reach, now));
+        let loaded = if self.ground.board.is_fresh(now) {
+            loading.await
+        } else {
+            let unanswered = |_| Error::new(Code::NotReady, "The database does not answer.");
+            tokio::time::timeout(UNSURE, loading).await.map_err(unanswered).flatten()
+        };
+        match loaded {
             Ok(record) => Ok(record.ok_or(Outcome::NotFound)),
             Err(error) => self.without_the_database(&digest, reach, now).ok_or_else(|| {
                 self.metrics.unjudged.inc();

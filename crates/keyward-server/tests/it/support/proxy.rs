@@ -14,6 +14,8 @@ struct Switch {
     cut: AtomicBool,
     /// Connections that have said LISTEN are ended; the others go on.
     deaf: AtomicBool,
+    /// Nothing passes, and nobody is told: connections stay open.
+    stalled: AtomicBool,
     changed: Notify,
 }
 
@@ -50,6 +52,12 @@ impl Proxy {
         self.switch.cut.store(false, Ordering::SeqCst);
     }
 
+    /// Lets nothing pass any more, on connections that stay open.
+    pub fn stall(&self) {
+        self.switch.stalled.store(true, Ordering::SeqCst);
+        self.switch.changed.notify_waiters();
+    }
+
     /// Ends the connections that listen for notifications, now and from now on.
     pub fn deafen(&self) {
         self.switch.deaf.store(true, Ordering::SeqCst);
@@ -65,6 +73,10 @@ async fn pass(mut client: TcpStream, port: u16, switch: Arc<Switch>) {
         let changed = switch.changed.notified();
         if switch.cut.load(Ordering::SeqCst) || listens && switch.deaf.load(Ordering::SeqCst) {
             return;
+        }
+        if switch.stalled.load(Ordering::SeqCst) {
+            changed.await;
+            continue;
         }
         let passed = tokio::select! {
             read = client.read(&mut from_client) => match read {
