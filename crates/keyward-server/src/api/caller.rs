@@ -316,23 +316,23 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// The organization of a scoped route: from the path, or the caller's own.
+/// The organization of a scoped route: from the path, or the caller's own. It exists, or the caller may not know.
 pub struct In(pub Id<id::Organization>);
 
-impl<S: Send + Sync> FromRequestParts<S> for In {
+impl FromRequestParts<SharedApp> for In {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        if let Some(text) = path_parameter(parts, state, "org").await {
-            return text.parse().map(Self).map_err(|_| Problem::from(keyward::Error::not_found()));
+    async fn from_request_parts(parts: &mut Parts, app: &SharedApp) -> Result<Self, Problem> {
+        let caller = Caller::from_request_parts(parts, app).await?;
+        let grant = caller.context.grant.as_ref().ok_or_else(|| Problem::plain(Code::Unauthenticated))?;
+        let Some(text) = path_parameter(parts, app, "org").await else { return Ok(Self(grant.organization)) };
+        let not_found = || Problem::from(keyward::Error::not_found());
+        let named = text.parse().map_err(|_| not_found())?;
+        // Whoever reaches all of them is told of a missing one; to others it is as one out of reach.
+        if named != grant.organization && grant.holds_at_instance() && !app.keyward.organizations.exists(named).await? {
+            return Err(not_found());
         }
-        let caller = Caller::from_request_parts(parts, state).await?;
-        caller
-            .context
-            .grant
-            .as_ref()
-            .map(|grant| Self(grant.organization))
-            .ok_or_else(|| Problem::plain(Code::Unauthenticated))
+        Ok(Self(named))
     }
 }
 

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::caller::{Caller, Named, Params};
-use super::json::{Json, present};
+use super::json::{Json, given, present};
 use super::page::{List, PageParams};
 use super::route::{Access::Needs, Route, delete, get, patch, post};
 use crate::app::SharedApp;
@@ -84,9 +84,17 @@ struct NewKeyspace {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct KeyspacePatch {
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "String")]
     name: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "String")]
     prefix: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "StyleName")]
     style: Option<StyleName>,
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "Vec<String>")]
     environments: Option<Vec<String>>,
     #[serde(default, deserialize_with = "present")]
     #[schemars(with = "Option<i64>")]

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::caller::{Caller, Params, Target};
-use super::json::Json;
+use super::json::{Json, given};
 use super::page::{List, PageParams};
 use super::route::{Access::Needs, Route, delete, get, patch, post};
 use crate::app::SharedApp;
@@ -79,10 +79,20 @@ struct NewOrganization {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct OrganizationPatch {
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "String")]
     name: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "String")]
     slug: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "String")]
     email: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "String")]
     plan: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "String")]
     timezone: Option<String>,
 }
 
@@ -99,8 +109,12 @@ async fn create(
     caller: Caller,
     Json(new): Json<NewOrganization>,
 ) -> Result<impl IntoResponse, Problem> {
+    let slug = match new.slug {
+        Some(slug) => slug,
+        None => app.keyward.organizations.slug_for(&new.name).await?,
+    };
     let terms = OrganizationTerms {
-        slug: new.slug.unwrap_or_else(|| app.keyward.organizations.slug_for(&new.name)),
+        slug,
         name: new.name,
         email: new.email,
         plan: new.plan.unwrap_or_else(|| "free".to_owned()),

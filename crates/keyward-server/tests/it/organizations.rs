@@ -49,6 +49,8 @@ on_both! {
         assert_eq!((changed.status, changed.code(), changed.pointer()), (409, "already_taken", "/slug"));
         let same = node.patch(&format!("/v1/organizations/{first}"), json!({ "slug": "first" })).await;
         assert_eq!(same.status, 200, "its own slug is not taken");
+        let cleared = node.patch(&format!("/v1/organizations/{first}"), json!({ "name": null })).await;
+        assert_eq!((cleared.status, cleared.pointer()), (422, "/name"), "{cleared:?}");
     }
 
     async fn faults_of_an_organization_point_at_the_field(node: Node) {
@@ -62,6 +64,23 @@ on_both! {
         }
     }
 
+    async fn one_name_may_be_that_of_several(node: Node) {
+        let make = |email: &str| node.post("/v1/organizations", json!({ "name": "Blue Bird", "email": email }));
+        let (first, second) = (make("one@example.com").await, make("two@example.com").await);
+        assert_eq!((first.status, second.status), (201, 201), "{second:?}");
+        assert_eq!((text(&first.json, "slug"), text(&second.json, "slug")), ("blue-bird", "blue-bird-2"));
+    }
+
+    async fn what_a_missing_organization_has_is_missing_too(node: Node) {
+        let missing = format!("/v1/organizations/{}", node.new_organization("gone", "free").await);
+        assert_eq!(node.delete(&missing).await.status, 204);
+        for list in ["api-keys", "api-keys/expiring", "api-keys/health", "api-keys/stats", "members", "invitations", "audit-events"] {
+            let answer = node.get(&format!("{missing}/{list}")).await;
+            assert_eq!((answer.status, answer.code()), (404, "not_found"), "{list}");
+        }
+        assert_eq!(node.post(&format!("{missing}/api-keys/cleanup-expired"), json!({})).await.status, 404);
+    }
+
     async fn suspending_stops_every_key_and_activating_resumes_them(node: Node) {
         let organization = node.new_organization("paused", "pro").await;
         let path = format!("/v1/organizations/{organization}");
@@ -73,6 +92,30 @@ on_both! {
         let activated = node.post(&format!("{path}/activate"), json!({})).await;
         assert_eq!((activated.status, text(&activated.json, "status")), (200, "active"));
         assert_eq!(node.code_of(text(&issued, "key")).await, "valid");
+    }
+
+    async fn a_suspension_stops_service_keys_whatever_rules_they_have(node: Node) {
+        let organization = node.new_organization("tenant", "pro").await;
+        let path = format!("/v1/organizations/{organization}");
+        let body = json!({ "name": "s", "permissions": ["keys:verify"], "allowed_routes": ["GET /invoices/*"] });
+        let issued = node.post(&format!("{path}/api-keys"), body).await.json;
+        let ask = || node.call_as(text(&issued, "key"), Method::POST, "/v1/api-keys/verify", Some(json!({ "key": "x" })));
+        assert_eq!(ask().await.status, 200, "routes are the operator's, not Keyward's");
+        node.post(&format!("{path}/suspend"), json!({})).await;
+        assert_eq!(ask().await.status, 401);
+        node.post(&format!("{path}/activate"), json!({})).await;
+        assert_eq!(ask().await.status, 200);
+    }
+
+    async fn what_one_key_tells_of_its_organization_holds_for_the_others(node: Node) {
+        let organization = node.new_organization("tenant", "pro").await;
+        let path = format!("/v1/organizations/{organization}/api-keys");
+        let (one, other) = (node.post(&path, json!({ "name": "one" })).await, node.post(&path, json!({ "name": "other" })).await);
+        assert_eq!(node.code_of(text(&one.json, "key")).await, "valid");
+        // As another node's change is before it is announced: in the database, and in no memory.
+        node.tamper("UPDATE organization SET status = 'suspended' WHERE slug = 'tenant'").await;
+        assert_eq!(node.code_of(text(&other.json, "key")).await, "organization_suspended");
+        assert_eq!(node.code_of(text(&one.json, "key")).await, "organization_suspended");
     }
 
     async fn an_organization_with_active_keys_is_deleted_only_with_cascade(node: Node) {

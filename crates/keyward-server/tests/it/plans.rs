@@ -55,6 +55,17 @@ on_both! {
         assert_eq!((back.status, back.code()), (409, "plan_below_use"));
     }
 
+    async fn a_new_name_is_told_at_once_though_its_terms_wait(node: Node) {
+        new_plan(&node, json!({})).await;
+        let key = key_of(&node, &node.new_organization("one", "team").await).await;
+        let plan_of = async || node.verify(json!({ "key": key["key"], "dry_run": true })).await.json["plan"].clone();
+        assert_eq!(plan_of().await, "team");
+        let change = json!({ "name": "crew", "key_limit": 4, "effective_at": "2026-12-01T00:00:00Z" });
+        let changed = node.patch("/v1/plans/team", change).await;
+        assert_eq!(changed.status, 200, "{changed:?}");
+        assert_eq!(plan_of().await, "crew");
+    }
+
     async fn an_appointed_change_waits_for_its_time(node: Node) {
         new_plan(&node, json!({})).await;
         let key = key_of(&node, &node.new_organization("one", "team").await).await;

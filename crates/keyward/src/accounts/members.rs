@@ -73,7 +73,7 @@ impl People {
         let now = change.now();
         if is_disabled {
             for place in self.places_owned(&mut change, person).await? {
-                if let Err(refused) = self.keep_another_owner(&mut change, place).await {
+                if let Err(refused) = self.keep_another_owner(&mut change, place, person).await {
                     // Somebody closed it meanwhile: then no owner leaves now.
                     let member = self.member(context, organization, person).await?;
                     return if member.disabled_at.is_some() { Ok(member) } else { Err(refused) };

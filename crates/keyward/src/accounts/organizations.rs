@@ -18,6 +18,9 @@ use crate::error::{Error, Result};
 use crate::ground::Ground;
 use crate::page::{Page, PageRequest, Position};
 
+/// Up to which number a slug that is made of a name is tried.
+const NUMBERED_SLUGS: usize = 20;
+
 row! {
     #[derive(Debug, Clone)]
     pub struct Organization {
@@ -127,14 +130,25 @@ impl Organizations {
         find(&self.ground.db, id).await?.ok_or_else(Error::not_found)
     }
 
-    /// A slug for an organization whose maker gives none; a name without a–z and 0–9 gets one of its own.
-    pub fn slug_for(&self, name: &str) -> String {
+    pub async fn exists(&self, id: Id<id::Organization>) -> Result<bool> {
+        Ok(find(&self.ground.db, id).await?.is_some())
+    }
+
+    /// A slug for an organization whose maker gives none: made of the name, with a number behind it where another has it already. A name
+    /// without a–z and 0–9, or that very many have, gets an end of its own.
+    pub async fn slug_for(&self, name: &str) -> Result<String> {
         let slug = slug_of(name);
-        if !slug.is_empty() {
-            return slug;
+        let start = if slug.is_empty() { "organization" } else { &slug[..slug.len().min(54)] }.trim_end_matches('-');
+        let first = Some(slug.clone()).filter(|slug| !slug.is_empty());
+        let numbered = (2..=NUMBERED_SLUGS).map(|number| format!("{start}-{number}")).filter(|_| !slug.is_empty());
+        for wanted in first.into_iter().chain(numbered) {
+            let (taken,) = sql(statements::COUNT_SLUGS).bind(&wanted).one::<(i64,)>(&self.ground.db).await?;
+            if taken == 0 {
+                return Ok(wanted);
+            }
         }
         let id = self.ground.new_id::<id::Organization>().to_string();
-        format!("organization-{}", &id[id.len() - 8..])
+        Ok(format!("{start}-{}", &id[id.len() - 8..]))
     }
 
     pub async fn create(&self, context: &Context, terms: OrganizationTerms) -> Result<Organization> {
@@ -156,6 +170,8 @@ impl Organizations {
     ) -> Result<Organization> {
         context.require(id, Permission::OrganizationsManage)?;
         let mut change = Change::begin(&self.ground, context).await?;
+        // Held before it is read: of two changes at once the second keeps what the first has made.
+        lock(&mut change, id).await?;
         let before = find(change.tx(), id).await?.ok_or_else(Error::not_found)?;
         let mut terms = OrganizationTerms {
             name: before.name.clone(),
@@ -172,7 +188,6 @@ impl Organizations {
         let plan =
             plans::find(change.tx(), &terms.plan).await?.ok_or_else(|| Error::field("/plan", "is not a plan"))?;
         if plan.name != before.plan {
-            lock(&mut change, id).await?;
             let active = count_keys(&mut change, id).await?;
             if active > plan.key_limit {
                 let detail = format!("{active} keys are active, the plan allows {}.", plan.key_limit);

@@ -67,7 +67,7 @@ impl People {
         let before = self.binding(&mut change, person, organization).await?;
         own.may_change(context, person, before.as_ref(), Some(role))?;
         if role != Role::Owner {
-            self.keep_an_owner(&mut change, organization, before.as_ref()).await?;
+            self.keep_an_owner(&mut change, organization, person, before.as_ref()).await?;
         }
         match &before {
             Some(binding) => {
@@ -100,7 +100,7 @@ impl People {
         if context.user() != Some(person) {
             own.may_change(context, person, Some(&before), None)?;
         }
-        self.keep_an_owner(&mut change, organization, Some(&before)).await?;
+        self.keep_an_owner(&mut change, organization, person, Some(&before)).await?;
         sql(statements::DELETE_BINDING).bind(before.id).execute(change.tx()).await?;
         self.commit(change, "role_removed", person, organization, Some(before), None).await
     }
@@ -110,7 +110,7 @@ impl People {
         context.require_at_instance(Permission::MembersManage)?;
         let mut change = Change::begin(&self.ground, context).await?;
         for place in self.places_owned(&mut change, person).await? {
-            self.keep_another_owner(&mut change, place).await?;
+            self.keep_another_owner(&mut change, place, person).await?;
         }
         change.touch_owner(person).await?;
         if sql(statements::DELETE_PERSON).bind(person).execute(change.tx()).await? == 0 {
@@ -131,15 +131,17 @@ impl People {
         Ok(owned.into_iter().map(|(place,)| place).collect())
     }
 
-    /// Refuses unless the place has another owner, whose row is held until the change ends.
+    /// Refuses unless the place has another owner who can sign in, and whose row is held until the change ends.
     pub(super) async fn keep_another_owner(
         &self,
         change: &mut Change<'_>,
         organization: Option<Id<id::Organization>>,
+        leaving: Id<id::User>,
     ) -> Result<()> {
         sql(statements::LOCK_OWNERS).bind(organization).execute(change.tx()).await?;
-        let (owners,) = sql(statements::COUNT_OWNERS).bind(organization).one::<(i64,)>(change.tx()).await?;
-        if owners > 1 { Ok(()) } else { Err(Error::new(Code::LastOwner, Code::LastOwner.meaning())) }
+        let others = sql(statements::COUNT_OTHER_OWNERS).bind(organization).bind(leaving);
+        let (others,) = others.one::<(i64,)>(change.tx()).await?;
+        if others > 0 { Ok(()) } else { Err(Error::new(Code::LastOwner, Code::LastOwner.meaning())) }
     }
 
     /// Refuses a role that the caller could not give.
@@ -166,12 +168,13 @@ impl People {
         &self,
         change: &mut Change<'_>,
         organization: Option<Id<id::Organization>>,
+        person: Id<id::User>,
         leaving: Option<&BindingRow>,
     ) -> Result<()> {
         if leaving.is_none_or(|binding| binding.role != Role::Owner.as_str()) {
             return Ok(());
         }
-        self.keep_another_owner(change, organization).await
+        self.keep_another_owner(change, organization, person).await
     }
 
     async fn commit(

@@ -89,7 +89,7 @@ impl People {
             return Ok(());
         }
         if role != Some(Role::Owner) {
-            match self.keep_an_owner(&mut change, place, before.as_ref()).await {
+            match self.keep_an_owner(&mut change, place, person, before.as_ref()).await {
                 Err(error) if error.code == Code::LastOwner => {
                     tracing::warn!(%person, "the provider takes back the role of the last owner; it stays");
                     return Ok(());

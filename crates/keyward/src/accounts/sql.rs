@@ -24,7 +24,7 @@ pub const LAST_PLAN_VERSION: &str = "SELECT max(version) AS value FROM plan_vers
 pub const SCHEDULED_VERSION: &str = "SELECT version AS value FROM plan_version WHERE plan_id = $1 AND scheduled";
 pub const DUE_VERSIONS: &str = "SELECT v.plan_id, v.version, v.key_limit, v.grandfathers FROM plan_version v WHERE v.scheduled AND v.effective_at <= $1";
 pub const TAKE_EFFECT: &str =
-    "UPDATE plan_version SET scheduled = $3 WHERE plan_id = $1 AND version = $2 AND scheduled";
+    "UPDATE plan_version SET scheduled = FALSE WHERE plan_id = $1 AND version = $2 AND scheduled";
 pub const CANCEL_VERSION: &str = "DELETE FROM plan_version WHERE plan_id = $1 AND version = $2 AND scheduled";
 /// Keeps the organizations that follow the plan, and have more active keys than `$3`, on version `$2`.
 pub const KEEP_ON_VERSION: &str = "UPDATE organization SET plan_version = $2
@@ -45,6 +45,7 @@ pub const FIND_ORGANIZATION: &str =
 pub const LIST_ORGANIZATIONS: &str = "SELECT o.*, p.name AS plan FROM organization o JOIN plan p ON p.id = o.plan_id
     WHERE ($1 IS NULL OR o.id = $1) AND (o.created_at, o.id) < ($2, $3)
     ORDER BY o.created_at DESC, o.id DESC LIMIT $4";
+pub const COUNT_SLUGS: &str = "SELECT count(*) AS value FROM organization WHERE slug = $1";
 pub const INSERT_ORGANIZATION: &str =
     "INSERT INTO organization (id, name, slug, email, plan_id, status, timezone, created_at, updated_at)
     VALUES ($1, $2, $3, $4, $5, 'active', $6, $7, $7)";
@@ -87,8 +88,9 @@ pub const PROVIDED_ROLES: &str = "SELECT organization_id, role FROM role_binding
 pub const DELETE_BINDING: &str = "DELETE FROM role_binding WHERE id = $1";
 pub const LOCK_OWNERS: &str =
     "UPDATE role_binding SET role = role WHERE role = 'owner' AND organization_id IS NOT DISTINCT FROM $1";
-pub const COUNT_OWNERS: &str = "SELECT count(*) AS value FROM role_binding b JOIN person p ON p.id = b.person_id
-    WHERE b.role = 'owner' AND p.disabled_at IS NULL AND b.organization_id IS NOT DISTINCT FROM $1";
+/// Owners who can sign in, but for one person.
+pub const COUNT_OTHER_OWNERS: &str = "SELECT count(*) AS value FROM role_binding b JOIN person p ON p.id = b.person_id
+    WHERE b.role = 'owner' AND p.disabled_at IS NULL AND b.organization_id IS NOT DISTINCT FROM $1 AND p.id <> $2";
 
 pub const MEMBERS: &str = "SELECT p.id, p.email, p.name, p.disabled_at, b.role, b.created_at AS joined_at,
       (EXISTS (SELECT 1 FROM totp t WHERE t.person_id = p.id AND t.confirmed_at IS NOT NULL)

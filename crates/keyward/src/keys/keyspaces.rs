@@ -163,7 +163,7 @@ impl Keyspaces {
     ) -> Result<Keyspace> {
         context.require_at_instance(Permission::OrganizationsManage)?;
         let mut change = Change::begin(&self.ground, context).await?;
-        let before = find(change.tx(), id_or_name).await?.ok_or_else(Error::not_found)?;
+        let before = hold(&mut change, id_or_name).await?;
         let mut terms = before.terms();
         edit(&mut terms);
         terms.check()?;
@@ -182,7 +182,7 @@ impl Keyspaces {
     pub async fn delete(&self, context: &Context, id_or_name: &str) -> Result<()> {
         context.require_at_instance(Permission::OrganizationsManage)?;
         let mut change = Change::begin(&self.ground, context).await?;
-        let keyspace = find(change.tx(), id_or_name).await?.ok_or_else(Error::not_found)?;
+        let keyspace = hold(&mut change, id_or_name).await?;
         let (keys,) = sql(statements::COUNT_KEYS_IN_KEYSPACE).bind(keyspace.id).one::<(i64,)>(change.tx()).await?;
         if keyspace.name == DEFAULT || keys > 0 {
             return Err(Error::new(Code::Conflict, "The default keyspace, and one that has keys, cannot be deleted."));
@@ -202,6 +202,13 @@ fn bind(statement: crate::db::Sql, terms: &KeyspaceTerms) -> crate::db::Sql {
         .bind(Json(terms.environments.clone()))
         .bind(terms.default_expiry_days)
         .bind(terms.max_expiry_days)
+}
+
+/// A keyspace as it is once nobody else changes it, until the change ends.
+async fn hold(change: &mut Change<'_>, id_or_name: &str) -> Result<Keyspace> {
+    let named = find(change.tx(), id_or_name).await?.ok_or_else(Error::not_found)?;
+    sql(statements::LOCK_KEYSPACE).bind(named.id).execute(change.tx()).await?;
+    find(change.tx(), &named.id.to_string()).await?.ok_or_else(Error::not_found)
 }
 
 /// A keyspace by its id or name.

@@ -15,6 +15,8 @@ pub const INSERT_KEYSPACE: &str =
     created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)";
 pub const UPDATE_KEYSPACE: &str = "UPDATE keyspace SET name = $2, prefix = $3, style = $4, environments = $5,
     default_expiry_days = $6, max_expiry_days = $7, updated_at = $8 WHERE id = $1";
+/// Holds the row until the transaction ends.
+pub const LOCK_KEYSPACE: &str = "UPDATE keyspace SET name = name WHERE id = $1";
 pub const DELETE_KEYSPACE: &str = "DELETE FROM keyspace WHERE id = $1";
 pub const FIND_KEYSPACE: &str = "SELECT * FROM keyspace WHERE id = $1 OR name = $2";
 pub const LIST_KEYSPACES: &str =
@@ -37,8 +39,7 @@ pub const FIND_KEY: &str = "SELECT * FROM api_key WHERE id = $1 AND organization
 pub const REVOKE_ALL: &str = "UPDATE api_key SET status = 'revoked', reason = coalesce($5, reason), updated_at = $6
     WHERE organization_id = $1 AND status <> 'revoked' AND ($2 IS NULL OR owner_id = $2)
       AND ($3 IS NULL OR keyspace_id = $3) AND ($4 IS NULL OR id <> $4)";
-pub const DELETE_EXPIRED: &str =
-    "DELETE FROM api_key WHERE organization_id = $1 AND expires_at <= $2 AND ($3 IS NULL OR owner_id = $3)";
+pub const DELETE_EXPIRED: &str = "DELETE FROM api_key WHERE organization_id = $1 AND status <> 'revoked' AND expires_at <= $2 AND ($3 IS NULL OR owner_id = $3)";
 
 macro_rules! list {
     ($keyset:literal) => {
@@ -49,7 +50,7 @@ macro_rules! list {
               AND ($5 IS NULL OR k.owner_id = $5)
               AND ($6 IS NULL OR replace(' ' || k.scopes || ' ', ' ' || $6 || ' ', '') <> ' ' || k.scopes || ' ')
               AND ($7 IS NULL OR k.keyspace_id = $7)
-              AND ($8 IS NULL OR k.expires_at > $2 AND k.expires_at <= $8)
+              AND ($8 IS NULL OR k.status <> 'revoked' AND k.expires_at > $2 AND k.expires_at <= $8)
               AND ($9 IS NULL OR k.created_at <= $9 AND NOT EXISTS
                     (SELECT 1 FROM key_secret s WHERE s.key_id = k.id AND s.last_used_at > $9))
               AND ($10 IS NULL OR k.search LIKE $10 ESCAPE '\\')",

@@ -99,9 +99,7 @@ impl Plans {
     ) -> Result<Plan> {
         context.require_at_instance(Permission::PlansManage)?;
         let mut change = Change::begin(&self.ground, context).await?;
-        let before = find(change.tx(), id_or_name).await?.ok_or_else(Error::not_found)?;
-        // Held, so that no key is made under it and no other version in between.
-        sql(statements::LOCK_PLAN).bind(before.id).execute(change.tx()).await?;
+        let before = hold(&mut change, id_or_name).await?.ok_or_else(Error::not_found)?;
         let mut terms = before.terms();
         edit(&mut terms);
         terms.check()?;
@@ -125,6 +123,8 @@ impl Plans {
             let version = (last + 1, terms.key_limit, effect.grandfathers);
             take_effect(&mut change, &before, version).await?;
             action = "plan_updated";
+        } else if terms.name != before.name {
+            touch_organizations(&mut change, before.id).await?;
         }
         let after = find(change.tx(), &before.id.to_string()).await?.ok_or_else(Error::not_found)?;
         let event = Event::new(EventType::Admin, action, "plan", after.id).named(&after.name);
@@ -177,7 +177,7 @@ impl Plans {
         for version in due {
             let context = Context::system("plans");
             let mut change = Change::begin(&self.ground, &context).await?;
-            let Some(plan) = find(change.tx(), &version.plan_id.to_string()).await? else { continue };
+            let Some(plan) = hold(&mut change, &version.plan_id.to_string()).await? else { continue };
             let terms = (version.version, version.key_limit, version.grandfathers);
             // Another node may have been faster.
             if take_effect(&mut change, &plan, terms).await? {
@@ -187,6 +187,21 @@ impl Plans {
         }
         Ok(())
     }
+}
+
+/// A plan as it is once it is held until the change ends: no key is made under it and no other version in between.
+async fn hold(change: &mut Change<'_>, id_or_name: &str) -> Result<Option<Plan>> {
+    let Some(named) = find(change.tx(), id_or_name).await? else { return Ok(None) };
+    sql(statements::LOCK_PLAN).bind(named.id).execute(change.tx()).await?;
+    find(change.tx(), &named.id.to_string()).await
+}
+
+/// Whatever is remembered of the organizations on the plan is out of date.
+async fn touch_organizations(change: &mut Change<'_>, plan: Id<id::Plan>) -> Result<()> {
+    let organizations: Vec<(Id<id::Organization>,)> =
+        sql(statements::ORGANIZATIONS_ON_PLAN).bind(plan).all(change.tx()).await?;
+    organizations.into_iter().for_each(|(id,)| change.touch(Subject::Organization(id)));
+    Ok(())
 }
 
 pub(super) async fn insert(
@@ -211,7 +226,7 @@ async fn take_effect(
     plan: &Plan,
     (version, key_limit, grandfathers): (i64, i64, bool),
 ) -> Result<bool> {
-    let taken = sql(statements::TAKE_EFFECT).bind(plan.id).bind(version).bind(false).execute(change.tx()).await?;
+    let taken = sql(statements::TAKE_EFFECT).bind(plan.id).bind(version).execute(change.tx()).await?;
     if taken == 0 {
         return Ok(false);
     }
@@ -220,9 +235,7 @@ async fn take_effect(
     let keep = sql(statements::KEEP_ON_VERSION).bind(plan.id).bind(plan.version).bind(above).bind(now);
     keep.execute(change.tx()).await?;
     sql(statements::SET_PLAN_VERSION).bind(plan.id).bind(version).bind(now).execute(change.tx()).await?;
-    let organizations: Vec<(Id<id::Organization>,)> =
-        sql(statements::ORGANIZATIONS_ON_PLAN).bind(plan.id).all(change.tx()).await?;
-    organizations.into_iter().for_each(|(id,)| change.touch(Subject::Organization(id)));
+    touch_organizations(change, plan.id).await?;
     Ok(true)
 }
 
