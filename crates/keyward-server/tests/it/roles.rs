@@ -62,6 +62,23 @@ on_both! {
         assert_eq!(ask(&node.service_key, &access).await, json!({ "active": false }));
     }
 
+    async fn z_04_a_new_secret_gives_nobody_more_than_they_have(node: Node) {
+        let rotator = node.new_key(json!({ "permissions": ["keys:rotate"], "scopes": ["invoices:*"] })).await;
+        let rotate = async |key: &Value| {
+            let path = format!("/v1/api-keys/{}/rotate", key["id"].as_str().unwrap());
+            node.call_as(rotator["key"].as_str().unwrap(), Method::POST, &path, None).await.status
+        };
+        for (body, status) in [
+            (json!({ "permissions": ["keys:create"] }), 403), (json!({ "scopes": ["users:read"] }), 403), (json!({ "scopes": ["invoices:read"] }), 200),
+        ] {
+            let key = node.new_key(body.clone()).await;
+            assert_eq!(rotate(&key).await, status, "{body}");
+            let code = if status == 403 { "valid" } else { "rotated" };
+            assert_eq!(node.code_of(key["key"].as_str().unwrap()).await, code, "{body}");
+        }
+        assert_eq!(rotate(&rotator).await, 200, "its own");
+    }
+
     async fn z_04_roles_are_given_downwards_and_one_owner_stays(node: Node) {
         let owner = person(&node, "owner2@example.com", Role::Owner).await;
         let admin = person(&node, "admin@example.com", Role::Admin).await;
@@ -78,6 +95,13 @@ on_both! {
         assert_eq!(assign(&admin_token, first, "viewer").await.0, 403, "not above one's own");
         assert_eq!(assign(&owner_token, first, "viewer").await.0, 200);
         assert_eq!(with(&node, &owner_token, Method::DELETE, &format!("/v1/members/{owner}"), Value::Null).await.code(), "last_owner");
+
+        // An owner whose account is closed is none who could act, and may go.
+        let (people, system) = (&node.app.keyward.people, keyward::context::Context::system("test"));
+        let closed = person(&node, "owner3@example.com", Role::Owner).await;
+        people.set_disabled(&system, node.organization.parse().unwrap(), closed, true).await.unwrap();
+        assert_eq!(with(&node, &owner_token, Method::DELETE, &format!("/v1/members/{closed}"), Value::Null).await.status, 204);
+        assert_eq!(assign(&owner_token, first, "viewer").await.0, 200);
 
         // Invited, and accepted once.
         let invite = async |token: &str, role: &str| with(&node, token, Method::POST, "/v1/invitations", json!({ "email": "new@example.com", "role": role })).await;

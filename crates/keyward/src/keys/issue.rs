@@ -170,7 +170,7 @@ impl Keys {
 }
 
 impl ApiKey {
-    fn terms(&self) -> KeyTerms {
+    pub(super) fn terms(&self) -> KeyTerms {
         KeyTerms {
             name: self.name.clone(),
             scopes: self.scopes.clone(),

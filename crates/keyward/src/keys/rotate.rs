@@ -20,7 +20,8 @@ pub const MAX_OVERLAP_SECONDS: i64 = 30 * 86_400;
 const MAX_LIVE_SECRETS: usize = 20;
 
 impl Keys {
-    /// Adds a secret and ends the others after `overlap_seconds` (0: at once).
+    /// Adds a secret and ends the others after `overlap_seconds` (0: at once). Whoever gets it may do all that the key may: so only who
+    /// could give as much to a new key.
     pub async fn rotate(
         &self,
         context: &Context,
@@ -32,6 +33,7 @@ impl Keys {
             return Err(Error::field("/overlap_seconds", format!("must be between 0 and {MAX_OVERLAP_SECONDS}")));
         }
         let (mut change, before) = self.begin(context, organization, key, Permission::KeysRotate).await?;
+        before.terms().check_within(context)?;
         if matches!(before.status, KeyStatus::Revoked | KeyStatus::Expired) {
             return Err(Error::new(Code::Conflict, format!("The key is {}.", before.status.as_str())));
         }
