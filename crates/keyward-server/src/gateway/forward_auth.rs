@@ -26,7 +26,8 @@ static ORGANIZATION_ID: Name = name!("x-keyward-organization-id");
 static SCOPES: Name = name!("x-keyward-scopes");
 static ENVIRONMENT: Name = name!("x-keyward-environment");
 static CACHE_CONTROL: Name = name!("cache-control");
-/// What proxies call the target and the method of the request that they ask about.
+/// What proxies call the target and the method of the request that they ask about. A proxy sets one of each, and may pass on others
+/// that its client made up.
 static TARGETS: [HeaderName; 3] = [
     HeaderName::from_static("x-forwarded-uri"),
     HeaderName::from_static("x-original-uri"),
@@ -66,7 +67,7 @@ async fn judge<F: Fields>(
     verdict: &mut Verdict,
 ) -> Result<(), Problem> {
     let (fields, peer, verifier) = (asked.fields, asked.peer.address.ip(), &app.keyward.verifier);
-    let target = first(fields, &TARGETS);
+    let target = only(fields, &TARGETS, path_of)?;
     let presented = presented(app, fields, target);
     let sought = presented.as_deref().map(|presented| verifier.seek(presented));
     // Its record comes from memory while the calls on other connections are looked at.
@@ -93,7 +94,7 @@ async fn judge<F: Fields>(
         scopes: &scopes,
         cost: wanted.cost,
         ip: Some(address),
-        method: first(fields, &METHODS),
+        method: only(fields, &METHODS, |method| method)?,
         path: target.map(path_of),
         ..verdict::Request::default()
     };
@@ -109,16 +110,20 @@ struct Wanted<'a> {
 impl<'a> Wanted<'a> {
     fn read(&mut self, query: &'a str) -> Result<(), Problem> {
         let bad = |detail: &str| Problem::new(Code::MalformedRequest, detail);
-        for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+        let mut cost = None;
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let value = decode(value).ok_or_else(|| bad("The query is not valid percent-encoded UTF-8."))?;
             match name {
                 "scope" if !scope::is_valid(&value) => return Err(bad("scope is not a scope such as invoices:read.")),
                 "scope" => self.scopes.push(value),
-                "cost" => {
-                    let cost = value.parse().ok().filter(|cost| (1..=MAX_COUNT).contains(cost));
+                "cost" if cost.is_none() => {
+                    cost = value.parse().ok().filter(|cost| (1..=MAX_COUNT).contains(cost));
                     self.cost = cost.ok_or_else(|| bad("cost must be a whole number of at least 1."))?;
                 }
-                _ => {}
+                "cost" => return Err(bad("cost can be given once.")),
+                // A rule that is misspelt must not let everybody in.
+                _ => return Err(bad("The query may have scope, any number of times, and cost.")),
             }
         }
         Ok(())
@@ -141,8 +146,15 @@ fn presented<'a>(app: &App, fields: &'a impl Fields, target: Option<&'a str>) ->
     decode(value)
 }
 
-fn first<'a>(fields: &'a impl Fields, names: &[HeaderName]) -> Option<&'a str> {
-    names.iter().find_map(|name| fields.text(name))
+/// What the fields of these names say, if they `mean` the same.
+fn only<'a>(fields: &'a impl Fields, names: &[HeaderName], mean: fn(&str) -> &str) -> Result<Option<&'a str>, Problem> {
+    let mut told = names.iter().filter_map(|name| fields.text(name));
+    let first = told.next();
+    if told.any(|other| Some(mean(other)) != first.map(mean)) {
+        let names = names.iter().map(HeaderName::as_str).collect::<Vec<_>>().join(", ");
+        return Err(Problem::new(Code::MalformedRequest, format!("Of {names} only one may be given, or all alike.")));
+    }
+    Ok(first)
 }
 
 /// A proxy may send a whole URL; only the path counts.

@@ -45,7 +45,32 @@ async fn statuses_and_headers(backend: Backend) {
     let mut request = node.bare(Method::POST, "/v1/forward-auth").header("x-keyward-service-key", &node.service_key);
     request = request.header("x-api-key", key).header("x-original-method", "GET").header(other[1].0, other[1].1);
     assert_refused(&Answer::of(request).await, 403, "route_forbidden");
-    for query in ["?scope=a%20b", "?cost=0", "?cost=x", "?scope=%ff"] {
+    // What the client made up beside what the proxy set is believed no more than the proxy.
+    for [made_up, set] in [["x-forwarded", "x-original"], ["x-original", "x-forwarded"]] {
+        let of = |family: &str, method: Method, uri: &str| {
+            [(format!("{family}-method"), method.to_string()), (format!("{family}-uri"), uri.to_owned())]
+        };
+        let headers = [of(made_up, Method::GET, "/invoices/1"), of(set, Method::POST, "/admin/delete")].concat();
+        let request = node
+            .bare(Method::GET, "/v1/forward-auth")
+            .header("x-keyward-service-key", &node.service_key)
+            .bearer_auth(key);
+        let answer =
+            Answer::of(headers.iter().fold(request, |request, (name, value)| request.header(name, value))).await;
+        assert_eq!((answer.status, answer.code()), (400, "malformed_request"), "{set}: {answer:?}");
+    }
+    let alike = [("x-original-uri", "https://api.example.com/invoices/7?page=2"), ("x-original-method", "GET")];
+    assert_eq!(ask(&node, key, "", &alike).await.status, 204);
+    for query in [
+        "?scope=a%20b",
+        "?cost=0",
+        "?cost=x",
+        "?scope=%ff",
+        "?scope",
+        "?scopes=admin",
+        "?cost=1&cost=2",
+        "?environment=live",
+    ] {
         assert_eq!(ask(&node, key, query, &[]).await.status, 400, "{query}");
     }
     node.post(&format!("/v1/api-keys/{}/revoke", issued["id"].as_str().unwrap()), json!({})).await;

@@ -17,6 +17,8 @@ on_both! {
         assert_eq!((passed.status, passed.text.as_str()), (200, "served"));
         assert_eq!((passed.header("x-seen-key-id"), passed.header("x-seen-scopes")), (good["id"].as_str().unwrap(), "invoices:*"));
 
+        let made_up = get(key).header("x-forwarded-uri", "/api/orders").header("x-forwarded-method", "DELETE");
+        assert_eq!(Answer::of(made_up).await.status, 200, "the client's own word does not count");
         let other_route = client.get(format!("{}/api/orders", nginx.url)).bearer_auth(key);
         assert_eq!(Answer::of(other_route).await.status, 403);
         assert_eq!(Answer::of(client.get(format!("{}/api/invoices", nginx.url))).await.status, 401);

@@ -44,6 +44,8 @@ impl Nginx {
                         proxy_set_header X-Original-URI $request_uri;
                         proxy_set_header X-Original-Method $request_method;
                         proxy_set_header X-Forwarded-For $remote_addr;
+                        proxy_set_header X-Forwarded-Uri \"\";
+                        proxy_set_header X-Forwarded-Method \"\";
                     }}
                 }}
             }}"
