@@ -70,6 +70,16 @@ impl Problem {
         Self::new(code, code.meaning())
     }
 
+    /// The same about a part of the body: `pointer` comes before those of its fields.
+    #[must_use]
+    pub fn within(self, pointer: &str) -> Self {
+        let inner = |fault: &FieldFault| FieldFault {
+            pointer: format!("{pointer}{}", fault.pointer),
+            detail: fault.detail.clone(),
+        };
+        Error::fields(self.0.code, self.0.faults.iter().map(inner).collect()).into()
+    }
+
     /// The body of the answer.
     pub fn body(&self, public_url: &str, request_id: &str) -> Vec<u8> {
         let Error { code, detail, faults, exceeded, .. } = &*self.0;

@@ -9,13 +9,13 @@ use keyward_core::problem::Code;
 use keyward_core::verdict::Reach;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::caller::Caller;
 use super::json;
 use super::route::{Access::Needs, Access::Probe, Route, get, post};
 use crate::app::SharedApp;
-use crate::hot::verify::{VerifyBody, verify};
+use crate::hot::verify::{VerifyBody, verify, with_request};
 use crate::hot::{FORWARD_AUTH_PATH, VERIFY_PATH};
 use crate::problem::Problem;
 
@@ -64,6 +64,9 @@ struct VerifyView {
     headers: Value,
     /// Every rule's state, for a dry run only.
     checks: Option<Vec<Value>>,
+    /// In a batch, of an item that names a limit which neither the key nor its plan has: `code` is `invalid_field` then, and nothing
+    /// was counted for it.
+    errors: Option<Vec<Value>>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -90,13 +93,30 @@ async fn batch(State(app): State<SharedApp>, caller: Caller, request: Request) -
         return Err(keyward::Error::field("/items", format!("needs between 1 and {MAX_ITEMS} items")).into());
     }
     let reach = reach_of(&caller)?;
+    // All are looked at before the first is judged, so that no verdict that counted is lost to a fault in a later item.
+    for (index, item) in batch.items.iter().enumerate() {
+        with_request(reach, item, async |_| Ok(()))
+            .await
+            .map_err(|problem| problem.within(&format!("/items/{index}")))?;
+    }
     let mut out = b"{\"items\":[".to_vec();
     for (index, item) in batch.items.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        verify(&app, reach, item, app.keyward.clock.now(), &mut out).await?;
+        match verify(&app, reach, item, app.keyward.clock.now(), &mut out).await {
+            Err(problem) if problem.0.code == Code::InvalidField => write_fault(&problem, &mut out),
+            judged => judged?,
+        }
     }
     out.extend_from_slice(b"]}");
     Ok(([(header::CONTENT_TYPE, "application/json")], out).into_response())
+}
+
+/// In the place of a verdict: an item that names a limit which is none of its key, as only the key's record tells.
+fn write_fault(problem: &Problem, out: &mut Vec<u8>) {
+    let code = problem.0.code.as_str();
+    let fault =
+        json!({ "valid": false, "code": code, "limits": [], "quota": null, "headers": {}, "errors": problem.0.faults });
+    out.extend_from_slice(fault.to_string().as_bytes());
 }

@@ -188,6 +188,9 @@ on_both! {
         }
         assert_eq!(names(&node, "/v1/api-keys/expiring?days=3").await, ["soon"]);
         assert_eq!(names(&node, "/v1/api-keys/expiring?days=2").await, Vec::<String>::new());
+        let revoked = node.new_key(json!({ "name": "revoked", "expires_in_days": 1 })).await;
+        node.post(&format!("/v1/api-keys/{}/revoke", text(&revoked, "id")), json!({})).await;
+        assert_eq!(names(&node, "/v1/api-keys/expiring?days=2").await, Vec::<String>::new(), "it has ended already");
 
         node.clock.advance_seconds(3 * 86_400);
         assert_eq!(names(&node, "/v1/api-keys?status=expired").await, ["soon"]);
@@ -196,6 +199,7 @@ on_both! {
         let cleaned = node.post("/v1/api-keys/cleanup-expired", json!({})).await;
         assert_eq!((cleaned.status, cleaned.json), (200, json!({ "count": 1 })));
         assert_eq!(names(&node, "/v1/api-keys?status=expired").await, Vec::<String>::new());
+        assert_eq!(node.code_of(text(&revoked, "key")).await, "revoked", "whatever its time was");
     }
 
     async fn a_list_is_read_page_by_page(node: Node) {
@@ -298,6 +302,18 @@ on_both! {
         }
     }
 
+    async fn a_batch_counts_all_of_its_verdicts_or_none(node: Node) {
+        let limited = node.new_key(json!({ "limits": [{ "name": "requests", "limit": 1, "window_seconds": 60 }] })).await;
+        let batch = |second: Value| node.post("/v1/api-keys/verify/batch", json!({ "items": [{ "key": limited["key"] }, second] }));
+        let refused = batch(json!({ "key": limited["key"], "ip": "nowhere" })).await;
+        assert_eq!((refused.status, refused.pointer()), (422, "/items/1/ip"), "{refused:?}");
+        let answer = batch(json!({ "key": limited["key"], "limits": [{ "name": "tokens", "cost": 1 }] })).await;
+        assert_eq!((answer.status, &answer.json["items"][0]["valid"]), (200, &json!(true)), "nothing was counted before: {answer:?}");
+        let other = &answer.json["items"][1];
+        assert_eq!((&other["valid"], text(other, "code")), (&json!(false), "invalid_field"));
+        assert_eq!(other["errors"][0]["pointer"], "/limits/0/name");
+    }
+
     async fn introspection_tells_active_keys_and_nothing_of_others(node: Node) {
         let issued = node.new_key(json!({ "scopes": ["a:b", "c:d"], "expires_in_days": 1 })).await;
         let ask = |token: &str| {
@@ -307,6 +323,18 @@ on_both! {
         let active = ask(text(&issued, "key")).await.json;
         assert_eq!((&active["active"], text(&active, "scope"), &active["client_id"]), (&json!(true), "a:b c:d", &issued["id"]));
         assert_eq!((text(&active, "sub"), active["exp"].as_i64()), (node.user.as_str(), Some(1_795_262_400)));
+        // Rules about a call, and limits, say nothing against the key itself.
+        for rule in [
+            json!({ "allowed_ips": ["192.0.2.0/24"] }),
+            json!({ "allowed_routes": ["GET /a"] }),
+            json!({ "allowed_countries": ["JP"] }),
+            json!({ "allowed_ips": ["192.0.2.0/24"], "allowed_countries": ["JP"] }),
+            json!({ "limits": [{ "name": "requests", "limit": 1, "window_seconds": 60 }] }),
+        ] {
+            let ruled = node.new_key(rule.clone()).await;
+            node.verify(json!({ "key": ruled["key"] })).await;
+            assert_eq!(ask(text(&ruled, "key")).await.json["active"], true, "{rule}");
+        }
         node.post(&format!("/v1/api-keys/{}/revoke", text(&issued, "id")), json!({})).await;
         for token in [text(&issued, "key"), "nonsense", ""] {
             let answer = ask(token).await;
