@@ -33,6 +33,7 @@ pub fn check(settings: &Settings) -> anyhow::Result<()> {
     is_for_people(settings, false)?;
     Front::read(settings)?;
     keyward::oidc::check(settings)?;
+    keyward::keys::peppers::check(&settings.keys.peppers)?;
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Subcommand};
 use http::Method;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -236,5 +236,6 @@ async fn import(client: &Client, keys: &str, file: &PathBuf, json: bool) -> Resu
             output::list(&faults, &["index", "error"], false);
         }
     }
+    ensure!(failed == 0, "{failed} of {} keys were not imported", items.len());
     Ok(())
 }

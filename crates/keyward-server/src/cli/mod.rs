@@ -107,6 +107,15 @@ impl SettingFlags {
         self.data_dir.is_some() || self.database_url.is_some() || self.config.is_some()
     }
 
+    /// These flags as somebody writes them for the next command; an address may carry a password, and is not repeated.
+    fn again(&self) -> String {
+        let path = |flag: &str, path: &std::path::Path| format!(" {flag} '{}'", path.display());
+        let config = self.config.as_deref().map(|file| path("--config", file));
+        let folder = self.data_dir.as_ref().map(|folder| path("--data-dir", folder.as_ref()));
+        let url = self.database_url.as_ref().map(|_| " --database-url postgres://…".to_owned());
+        [config, folder, url].into_iter().flatten().collect()
+    }
+
     fn layers(&self) -> anyhow::Result<Layers> {
         let mut layers = Layers::default();
         if let Some(path) = &self.config {

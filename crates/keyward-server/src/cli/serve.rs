@@ -41,14 +41,14 @@ impl ServeArgs {
 }
 
 pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
-    let settings = args.settings()?;
+    let (settings, flags) = (args.settings()?, args.settings.again());
     start_log(&settings)?;
     let listeners = Listeners::bind(&settings.server).await?;
     let app = Arc::new(App::new(Keyward::open(settings, Clock::System).await?)?);
     let address = listeners.main.local_addr()?;
     tracing::info!(%address, database = app.keyward.database_kind(), "listening");
     let scheme = if listeners.tls.is_some() { "https" } else { "http" };
-    tell_next_steps(&app, &format!("{scheme}://{address}")).await?;
+    tell_next_steps(&app, &format!("{scheme}://{address}"), &flags).await?;
     serve(app, listeners, stop_signal()).await?;
     tracing::info!("stopped");
     Ok(())
@@ -78,8 +78,8 @@ pub fn is_for_people(settings: &Settings, terminal: bool) -> anyhow::Result<bool
     })
 }
 
-/// Says what a person does next: set up, or where to look. A closed standard output does not end the server.
-async fn tell_next_steps(app: &App, address: &str) -> anyhow::Result<()> {
+/// Says what a person does next: set up, with the `flags` that lead to the same database, or where to look. A closed standard output does not end the server.
+async fn tell_next_steps(app: &App, address: &str, flags: &str) -> anyhow::Result<()> {
     let public = if app.public_url.is_empty() { address } else { &app.public_url };
     let text = if app.keyward.setup.is_done().await? {
         format!("\nKeyward is running at {public}\n  reference   {public}/docs\n")
@@ -88,7 +88,7 @@ async fn tell_next_steps(app: &App, address: &str) -> anyhow::Result<()> {
         format!(
             "\nKeyward is running at {public} and waits for its set-up. Do one of these:\n\
              \n  in a browser   {public}/setup?token={}\n                 (one use, 15 minutes)\n\
-             \n  in a terminal  keyward setup --email you@example.com --organization Acme\n\
+             \n  in a terminal  keyward setup --email you@example.com --organization Acme{flags}\n\
              \nThen verify your first key:\n\
              \n  curl {public}/v1/api-keys/verify -H \"Authorization: Bearer $SERVICE_KEY\" \\\n       \
              -H 'Content-Type: application/json' -d \"{{\\\"key\\\":\\\"$SERVICE_KEY\\\"}}\"\n",

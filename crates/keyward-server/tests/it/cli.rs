@@ -58,6 +58,10 @@ on_both! {
         let outcome = json_of(&node, &["keys", "import", file.to_str().unwrap()]).await;
         let made = outcome["items"].as_array().unwrap().iter().filter(|item| item["id"].is_string()).count();
         assert_eq!(made, 1_200);
+        // Those that are there already are refused, and a script sees that by the exit code.
+        let again = keyward(&node, &["keys", "import", file.to_str().unwrap()]).await;
+        assert_eq!(again.status.code(), Some(1));
+        assert!(String::from_utf8(again.stderr).unwrap().contains("1200 of 1200 keys were not imported"));
         assert_eq!(outcome["items"][1_100]["index"], 1_100);
         assert_eq!(node.code_of("imported-1100").await, "valid");
     }

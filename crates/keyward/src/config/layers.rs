@@ -61,6 +61,21 @@ impl Default for Layers {
     }
 }
 
+/// Numbers of which none would mean that nothing works. Of callers' limits so are all.
+const AT_LEAST_ONE: [&str; 4] =
+    ["database.connections", "verify.stale_bound_millis", "verify.flush_millis", "usage.flush_millis"];
+const ADDRESSES: [&str; 2] = ["server.listen", "server.trusted_listen"];
+const DATABASES: [&str; 2] = ["database.url", "maintenance.database_url"];
+
+/// Whether the text names a host, or an address, and a port.
+fn is_address(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+fn is_postgres(text: &str) -> bool {
+    ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme))
+}
+
 impl Layers {
     /// Lays a file over what is there.
     pub fn file(&mut self, path: &Path) -> Result<(), ConfigError> {
@@ -162,6 +177,33 @@ impl Layers {
             .collect()
     }
 
+    /// Refuses what no node could run with.
+    fn check(&self) -> Result<(), ConfigError> {
+        let bad = |setting: &str, why: &str| {
+            let origin = self.origins.get(setting).unwrap_or(&Origin::Default);
+            Err(ConfigError(format!("{origin}: {setting} {why}")))
+        };
+        for (section, name) in self.names() {
+            let (setting, value) = (format!("{section}.{name}"), &self.table[section][name]);
+            let least = if section == "caller_limits" || AT_LEAST_ONE.contains(&setting.as_str()) { 1 } else { 0 };
+            if value.as_integer().is_some_and(|number| number < least) {
+                return bad(&setting, &format!("must be at least {least}"));
+            }
+            let text = value.as_str().unwrap_or_default();
+            if ADDRESSES.contains(&setting.as_str()) && !text.is_empty() && !is_address(text) {
+                return bad(
+                    &setting,
+                    &format!("is {text:?}; it must be an address and a port, such as 127.0.0.1:8080"),
+                );
+            }
+            // The text may hold a password.
+            if DATABASES.contains(&setting.as_str()) && !text.is_empty() && !is_postgres(text) {
+                return bad(&setting, "must begin with postgres:// or postgresql://");
+            }
+        }
+        Ok(())
+    }
+
     /// Reads `…_file` settings and gives every value its type.
     pub fn resolve(mut self) -> Result<Settings, ConfigError> {
         for setting in SECRETS {
@@ -179,6 +221,7 @@ impl Layers {
             };
             settings.insert(name.to_owned(), value);
         }
+        self.check()?;
         let read = Value::Table(self.table).try_into();
         let mut settings: Settings = read.map_err(|error: toml::de::Error| ConfigError(error.message().to_owned()))?;
         sinks::complete(&mut settings.audit.sinks).map_err(ConfigError)?;
@@ -211,6 +254,32 @@ mod tests {
         assert!(
             layers.environment(|name| (name == "KEYWARD_DATABASE_CONNECTIONS").then(|| "many".to_owned())).is_err()
         );
+    }
+
+    #[test]
+    fn what_no_node_could_run_with_is_refused_by_name() {
+        let told = |setting: &str, value: Value| {
+            let mut layers = Layers::default();
+            layers.flag(setting, value);
+            layers.resolve().err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        assert_eq!(
+            told("server.listen", "nonsense".into()),
+            "flag: server.listen is \"nonsense\"; it must be an address and a port, such as 127.0.0.1:8080"
+        );
+        assert_eq!(
+            told("database.url", "mysql://x".into()),
+            "flag: database.url must begin with postgres:// or postgresql://"
+        );
+        assert_eq!(
+            told("caller_limits.create_per_minute", 0.into()),
+            "flag: caller_limits.create_per_minute must be at least 1"
+        );
+        assert_eq!(told("verify.stale_bound_millis", 0.into()), "flag: verify.stale_bound_millis must be at least 1");
+        assert_eq!(told("verify.stale_seconds", (-1).into()), "flag: verify.stale_seconds must be at least 0");
+        for listen in ["127.0.0.1:0", "[::1]:8080", "localhost:8080"] {
+            assert_eq!(told("server.listen", listen.into()), "");
+        }
     }
 
     #[test]

@@ -2,11 +2,10 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use keyward_core::text::from_hex;
 use pbkdf2::pbkdf2_hmac;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
-
-use super::peppers::read_hex;
 
 /// An imported hash: looked up by its digest, or computed for a candidate.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,7 +38,7 @@ fn encoded(hash: &str) -> ForeignHash {
 }
 
 fn read_digest(hash: &str, len: usize) -> Option<ForeignHash> {
-    let bytes = read_hex(hash).or_else(|| read_base64(hash))?;
+    let bytes = from_hex(hash).or_else(|| read_base64(hash))?;
     (bytes.len() == len).then_some(ForeignHash::Digest(bytes))
 }
 
@@ -109,7 +108,7 @@ mod tests {
     #[test]
     fn digests_in_hex_and_base64() {
         let hex = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
-        let base64 = STANDARD.encode(read_hex(hex).unwrap());
+        let base64 = STANDARD.encode(from_hex(hex).unwrap());
         assert_eq!(read("sha256", hex), read("sha256", &base64));
         assert!(read("sha256", "abcd").is_err() && read("sha512", hex).is_err() && read("md5", hex).is_err());
         assert!(

@@ -5,6 +5,7 @@
 
 use hmac::{Hmac, KeyInit, Mac};
 use keyward_core::key::Pepper;
+use keyward_core::text::from_hex;
 use sha2::Sha256;
 
 use super::sql as statements;
@@ -113,20 +114,15 @@ fn mark(secret: &[u8]) -> Vec<u8> {
     mac.finalize().into_bytes().to_vec()
 }
 
+/// Refuses settings that no pepper can be read from.
+pub fn check(configured: &[String]) -> Result<()> {
+    configured.iter().try_for_each(|text| read_configured(text).map(drop))
+}
+
 /// `version:hex`.
 fn read_configured(text: &str) -> Result<(u32, Vec<u8>)> {
     let bad = || Error::field("/keys/peppers", format!("must be version:hex, of at least {MIN_BYTES} bytes"));
     let (version, hex) = text.split_once(':').ok_or_else(bad)?;
-    let secret = read_hex(hex).filter(|secret| secret.len() >= MIN_BYTES).ok_or_else(bad)?;
+    let secret = from_hex(hex).filter(|secret| secret.len() >= MIN_BYTES).ok_or_else(bad)?;
     Ok((version.parse().map_err(|_| bad())?, secret))
-}
-
-/// Bytes from hex digits of either case.
-pub(crate) fn read_hex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes();
-    if !digits.len().is_multiple_of(2) {
-        return None;
-    }
-    let digit = |byte: u8| (byte as char).to_digit(16).map(|value| value as u8);
-    digits.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
 }
