@@ -24,15 +24,15 @@ pub struct EventFilter {
     pub from: Option<Timestamp>,
     pub to: Option<Timestamp>,
     pub ip_address: Option<String>,
-    /// Looked for in action, resource, actor and error, whatever its case.
+    /// Looked for in action, resource, actor and error, whatever the case of a–z.
     pub text: Option<String>,
     /// What the details must contain: a JSON object.
     pub details: Option<Value>,
 }
 
-/// A LIKE pattern for a text, in small letters; `\\` escapes.
+/// A LIKE pattern for a text, its a–z in small letters; `\\` escapes.
 fn pattern_of(text: &str) -> String {
-    let escaped = text.to_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+    let escaped = text.to_ascii_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
     format!("%{escaped}%")
 }
 
@@ -135,7 +135,7 @@ impl Search<'_> {
             .when(since, filter.from)
             .when(until, filter.to)
             .when(statements::FROM_ADDRESS, filter.ip_address.as_ref())
-            .when(statements::WITH_TEXT, filter.text.as_deref().map(pattern_of))
+            .when(of(statements::WITH_TEXT), filter.text.as_deref().map(pattern_of))
             .when(of(statements::CONTAINS), filter.details.as_ref().map(|details| Json(details.clone())))
     }
 }

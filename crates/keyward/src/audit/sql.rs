@@ -174,9 +174,15 @@ pub const UNTIL: &str = " AND e.logged_at < {} AND e.sequence < coalesce(
 pub const SINCE_BESIDE_DETAILS: &str = " AND e.logged_at >= {}";
 pub const UNTIL_BESIDE_DETAILS: &str = " AND e.logged_at < {}";
 pub const FROM_ADDRESS: &str = " AND e.ip_address = {}";
-pub const WITH_TEXT: &str = " AND (lower(e.action) LIKE {} ESCAPE '\\' OR lower(e.actor_id) LIKE {} ESCAPE '\\'
-    OR lower(e.actor_name) LIKE {} ESCAPE '\\' OR lower(e.resource_id) LIKE {} ESCAPE '\\'
-    OR lower(e.resource_name) LIKE {} ESCAPE '\\' OR lower(e.error_message) LIKE {} ESCAPE '\\')";
+/// Of a–z alone the case does not count: so it is on SQLite, whatever the language, and so PostgreSQL is asked to have it.
+pub const WITH_TEXT: Pair = Pair {
+    sqlite: " AND (lower(e.action) LIKE {} ESCAPE '\\' OR lower(e.actor_id) LIKE {} ESCAPE '\\'
+        OR lower(e.actor_name) LIKE {} ESCAPE '\\' OR lower(e.resource_id) LIKE {} ESCAPE '\\'
+        OR lower(e.resource_name) LIKE {} ESCAPE '\\' OR lower(e.error_message) LIKE {} ESCAPE '\\')",
+    postgres: " AND (lower(e.action COLLATE \"C\") LIKE {} ESCAPE '\\' OR lower(e.actor_id COLLATE \"C\") LIKE {} ESCAPE '\\'
+        OR lower(e.actor_name COLLATE \"C\") LIKE {} ESCAPE '\\' OR lower(e.resource_id COLLATE \"C\") LIKE {} ESCAPE '\\'
+        OR lower(e.resource_name COLLATE \"C\") LIKE {} ESCAPE '\\' OR lower(e.error_message COLLATE \"C\") LIKE {} ESCAPE '\\')",
+};
 /// SQLite leaves out what cannot contain it: details without one of the parts, wherever it stands. What is left is decided by
 /// keyward-core, `contained`. Numbers are compared as those between which it does not tell a difference.
 pub const CONTAINS: Pair = Pair {
