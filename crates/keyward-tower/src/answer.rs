@@ -99,7 +99,11 @@ pub fn read(json: &[u8]) -> Result<Verdict, UnreadableAnswer> {
         return Err(UnreadableAnswer::Contradiction);
     }
     let checks = answer.checks.into_iter().map(CheckAnswer::read).collect::<Result<_, _>>()?;
-    let limits = answer.limits.iter().map(|limit| limit.read(outcome)).collect();
+    let refused = outcome == Outcome::RateLimited;
+    // Which of several limits refused is not told: one with nothing left did; where each has some, any may have had too little.
+    let is_any_spent = answer.limits.iter().any(|limit| limit.remaining == 0);
+    let limits = answer.limits.iter().map(|limit| limit.read(refused && (limit.remaining == 0 || !is_any_spent)));
+    let limits = limits.collect();
     let quota =
         answer.quota.map(|QuotaAnswer { limit, remaining, resets_at }| QuotaState { limit, remaining, resets_at });
     Ok(Verdict { outcome, record, limits, quota, unknown_limit: None, checks })
@@ -110,13 +114,12 @@ fn outcome(code: &str) -> Result<Outcome, UnreadableAnswer> {
 }
 
 impl LimitAnswer<'_> {
-    /// Which of several limits refused is not told; one with nothing left did.
-    fn read(&self, outcome: Outcome) -> LimitState {
+    fn read(&self, refused: bool) -> LimitState {
         LimitState {
             rule: Arc::new(LimitRule::plain(&self.name, self.limit, self.window_seconds)),
             remaining: self.remaining,
             reset_seconds: self.reset_seconds,
-            refused: outcome == Outcome::RateLimited && self.remaining == 0,
+            refused,
         }
     }
 }
@@ -189,6 +192,19 @@ mod tests {
     fn a_refusal_may_know_no_record() {
         let verdict = read(br#"{"valid":false,"code":"not_found","limits":[],"quota":null,"headers":{}}"#).unwrap();
         assert_eq!((verdict.outcome, verdict.record.is_none()), (Outcome::NotFound, true));
+    }
+
+    #[test]
+    fn a_call_that_costs_more_than_is_left_knows_when_to_come_again() {
+        let after = |limits: [(u64, u64); 2]| {
+            let limits = limits.map(|(remaining, reset)| {
+                format!(r#"{{"name":"tokens","limit":10,"remaining":{remaining},"reset_seconds":{reset},"window_seconds":60}}"#)
+            });
+            let json = format!(r#"{{"valid":false,"code":"rate_limited","limits":[{}]}}"#, limits.join(","));
+            read(json.as_bytes()).unwrap().retry_after_seconds(Timestamp::from_micros(0))
+        };
+        assert_eq!(after([(3, 40), (4, 7)]), Some(40));
+        assert_eq!(after([(3, 40), (0, 7)]), Some(7));
     }
 
     #[test]
