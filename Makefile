@@ -18,7 +18,7 @@ test:
 	cargo xtask test
 
 bench:
-	cargo build --profile bench -p keyward-server -p keyward-bench
+	cargo build --release -p keyward-server -p keyward-bench
 	target/release/keyward-bench --audit 5000000
 	target/release/keyward-bench --shared-limits --output bench/results/shared-limits.json
 	target/release/keyward-bench --one-budget --output bench/results/one-budget.json
@@ -27,7 +27,7 @@ bench:
 	target/release/keyward-bench --sign-ins --output bench/results/sign-ins.json
 
 bench-large:
-	cargo build --profile bench -p keyward-server -p keyward-bench
+	cargo build --release -p keyward-server -p keyward-bench
 	target/release/keyward-bench --cached-memory 1000000 --database-keys 10000000 --audit 50000000
 	target/release/keyward-bench --usage-records 10000000 --output bench/results/usage-sqlite.json
 	target/release/keyward-bench --usage-records 10000000 --postgres --output bench/results/usage-postgres.json
