@@ -44,8 +44,8 @@ pub async fn answer<'v, F: Fields>(
     verdict: &'v mut Verdict,
 ) -> Reply<'v> {
     match judge(app, asked, familiar, verdict).await {
-        Ok(()) if verdict.is_valid() => Reply::Admitted(verdict),
-        Ok(()) => Reply::Other(Box::new(turn_away(app, verdict, asked))),
+        Ok(_) if verdict.is_valid() => Reply::Admitted(verdict),
+        Ok(presented) => Reply::Other(Box::new(turn_away(app, verdict, presented, asked))),
         Err(problem) => {
             if problem.0.code == Code::Forbidden {
                 let presented = asked.fields.text(&SERVICE_KEY);
@@ -65,7 +65,7 @@ async fn judge<F: Fields>(
     asked: &Asked<'_, F>,
     familiar: &mut Familiar,
     verdict: &mut Verdict,
-) -> Result<(), Problem> {
+) -> Result<Presented, Problem> {
     let (fields, peer, verifier) = (asked.fields, asked.peer.address.ip(), &app.keyward.verifier);
     let target = only(fields, &TARGETS, path_of)?;
     let presented = presented(app, fields, target);
@@ -86,7 +86,7 @@ async fn judge<F: Fields>(
     }
     let Some(sought) = sought else {
         *verdict = Verdict::unknown(Outcome::NotFound, false);
-        return Ok(());
+        return Ok(Presented::Nothing);
     };
     let scopes: Vec<&str> = wanted.scopes.iter().map(AsRef::as_ref).collect();
     let request = verdict::Request {
@@ -98,7 +98,15 @@ async fn judge<F: Fields>(
         path: target.map(path_of),
         ..verdict::Request::default()
     };
-    verifier.verify_sought(&sought, &request, asked.at, verdict).await.map_err(cannot_judge)
+    verifier.verify_sought(&sought, &request, asked.at, verdict).await.map_err(cannot_judge)?;
+    Ok(Presented::Key)
+}
+
+/// What the client sent through the proxy.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Presented {
+    Key,
+    Nothing,
 }
 
 /// What the proxy asks for in the query of its own call.
@@ -198,7 +206,7 @@ pub fn tell(verdict: &Verdict, at: Timestamp, answer: &mut impl PutField) {
 }
 
 /// 401, 403 or 429 with a problem whose `code` is the verdict's.
-fn turn_away<F>(app: &App, verdict: &Verdict, asked: &Asked<'_, F>) -> Response<Body> {
+fn turn_away<F>(app: &App, verdict: &Verdict, presented: Presented, asked: &Asked<'_, F>) -> Response<Body> {
     let (outcome, now) = (verdict.outcome, asked.at);
     let (status, kind) = (outcome.gateway_status(), outcome.problem());
     let violated = (status == 429).then(|| limits::violated(verdict));
@@ -220,8 +228,12 @@ fn turn_away<F>(app: &App, verdict: &Verdict, asked: &Asked<'_, F>) -> Response<
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     if status == 401 {
-        let challenge = HeaderValue::from_static("Bearer realm=\"keyward\", error=\"invalid_token\"");
-        headers.insert(header::WWW_AUTHENTICATE, challenge);
+        // Whoever sent nothing has made no error (RFC 6750, section 3.1).
+        let challenge = match presented {
+            Presented::Key => "Bearer realm=\"keyward\", error=\"invalid_token\"",
+            Presented::Nothing => "Bearer realm=\"keyward\"",
+        };
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
     response
 }

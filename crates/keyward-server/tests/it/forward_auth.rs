@@ -38,8 +38,14 @@ async fn statuses_and_headers(backend: Backend) {
     let told = headers.map(|name| admitted.header(name));
     assert_eq!(told, [issued["id"].as_str().unwrap(), &node.organization, "invoices:*", "live"]);
 
-    assert_refused(&ask(&node, "", "", &[]).await, 401, "not_found");
-    assert_refused(&ask(&node, "nonsense", "", &[]).await, 401, "malformed");
+    for (key, code, challenge) in [
+        ("", "not_found", r#"Bearer realm="keyward""#),
+        ("nonsense", "malformed", r#"Bearer realm="keyward", error="invalid_token""#),
+    ] {
+        let refused = ask(&node, key, "", &[]).await;
+        assert_refused(&refused, 401, code);
+        assert_eq!(refused.header("www-authenticate"), challenge);
+    }
     assert_refused(&ask(&node, key, "?scope=users:read", &[]).await, 403, "insufficient_scope");
     let other = [("x-original-uri", "/x"), ("x-forwarded-uri", "/users")];
     let mut request = node.bare(Method::POST, "/v1/forward-auth").header("x-keyward-service-key", &node.service_key);
