@@ -43,6 +43,8 @@ pub type Body = Either<Full<Bytes>, axum::body::Body>;
 const MAX_URI: usize = 8_192;
 /// Largest block of request headers, in bytes.
 const MAX_HEADERS: usize = 32 * 1024;
+/// What is read of a head before the connection ends without a word: up to there its sender is told what was too long.
+const MAX_READ: usize = 4 * MAX_HEADERS;
 
 /// What is known of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -153,7 +155,7 @@ where
     });
     // A client that hangs up does not end what it asked for half-way: a change is made whole, and its answer kept for a repetition.
     let mut http = http1::Builder::new();
-    http.max_buf_size(MAX_HEADERS).half_close(true);
+    http.max_buf_size(MAX_READ).half_close(true);
     let connection = http.serve_connection(TokioIo::new(stream), service);
     keep(open, connection.with_upgrades(), patience).await;
 }

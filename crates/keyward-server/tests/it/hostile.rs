@@ -78,9 +78,13 @@ on_both! {
         }
         let large = format!("X-Large: {}\r\n", "x".repeat(40_000));
         let long = format!("?x={}", "x".repeat(9_000));
+        let endless = format!("?x={}", "x".repeat(60_000));
         for (method, path) in [("GET", "/v1/api-keys"), ("POST", "/v1/api-keys/verify"), ("GET", "/v1/forward-auth"), ("GET", "/health")] {
             let answer = raw(&node, &head(&node, method, path, &large)).await;
             assert_eq!(answer.0, 431, "{path}: {}", answer.1);
+            assert!(answer.1.contains("headers_too_large"), "{path}: {}", answer.1);
+            let answer = raw(&node, &head(&node, method, &format!("{path}{endless}"), "Content-Length: 0\r\n")).await;
+            assert_eq!(answer.0, 414, "{path}: {}", answer.1);
             let answer = raw(&node, &head(&node, method, &format!("{path}{long}"), "Content-Length: 0\r\n")).await;
             assert_eq!(answer.0, 414, "{path}: {}", answer.1);
         }
