@@ -9,6 +9,7 @@ use keyward_core::access::Permission;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::app::SharedApp;
+use crate::hot::VERIFY_PATH;
 
 /// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,9 +152,9 @@ impl Route {
         self
     }
 
-    /// Whether a repeated call with the same Idempotency-Key gets the first one's answer.
+    /// Whether a repeated call with the same Idempotency-Key gets the first one's answer. A verification makes nothing, and each counts.
     pub fn is_idempotent_by_key(&self) -> bool {
-        self.method == Method::POST && matches!(self.access, Access::Needs(_))
+        self.method == Method::POST && matches!(self.access, Access::Needs(_)) && self.path != VERIFY_PATH
     }
 
     /// The full paths under which the route stands.

@@ -31,8 +31,19 @@ pub fn routes() -> Vec<Route> {
             .takes::<Batch<'static>>()
             .answers::<BatchView>(200),
         get(FORWARD_AUTH_PATH, Probe(forward), "Verify the key of a proxied request (any method)", beneath)
+            .query::<ForwardAuthParams>()
             .answers_nothing(),
     ]
+}
+
+/// Read beneath the framework (`gateway::forward_auth`).
+#[derive(Debug, JsonSchema)]
+#[allow(dead_code, reason = "only its form is told")]
+struct ForwardAuthParams {
+    /// All must be covered by the key's scopes: `?scope=a&scope=b`.
+    scope: Vec<String>,
+    /// What the call costs; 1 when absent.
+    cost: Option<u64>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
