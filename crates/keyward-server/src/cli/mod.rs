@@ -24,6 +24,7 @@ use std::thread::available_parallelism;
 
 use clap::{Args, Parser, Subcommand};
 use keyward::config::{Layers, Settings};
+use keyward_core::problem::Code;
 use tokio::runtime::{Builder, Runtime};
 
 /// Issues, verifies, rotates and revokes API keys.
@@ -188,10 +189,23 @@ async fn run(command: Command, json: bool) -> anyhow::Result<ExitCode> {
 
 /// Exit code 1: the command could not be carried out.
 fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
+    let told = told(error);
     if json {
-        eprintln!("{}", serde_json::json!({ "error": format!("{error:#}") }));
+        eprintln!("{}", serde_json::json!({ "error": told }));
     } else {
-        eprintln!("keyward: {error:#}");
+        eprintln!("keyward: {told}");
     }
     ExitCode::FAILURE
+}
+
+/// What went wrong, and why, each thing once. There is no log here to which an internal error could refer.
+fn told(error: &anyhow::Error) -> String {
+    let is_internal = error.downcast_ref::<keyward::Error>().is_some_and(|error| error.code == Code::Internal);
+    let mut told: Vec<String> = Vec::new();
+    for cause in error.chain().skip(usize::from(is_internal && error.chain().len() > 1)).map(ToString::to_string) {
+        if !told.last().is_some_and(|before| before.ends_with(&cause)) {
+            told.push(cause);
+        }
+    }
+    told.join(": ")
 }

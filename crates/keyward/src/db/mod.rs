@@ -98,6 +98,12 @@ pub enum Db {
     },
 }
 
+/// Connects once: a pool tries on until its time is over, and then does not say why.
+async fn try_postgres(options: &PgConnectOptions) -> Result<(), DbError> {
+    let first = tokio::time::timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(options)).await;
+    Ok(first.map_err(|_| sqlx::Error::PoolTimedOut)??.close().await?)
+}
+
 /// A transaction on either kind. Dropped without `commit`, it is rolled back.
 pub enum Tx {
     Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
@@ -151,6 +157,7 @@ impl Db {
         let options = options.disable_statement_logging().application_name("keyward");
         let pool = |connections| PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT);
         let prompt = pool(PROMPT).connect_lazy_with(options.clone());
+        try_postgres(&options).await?;
         Ok(Self::Postgres { pool: pool(connections).connect_with(options).await?, prompt })
     }
 
@@ -177,9 +184,7 @@ impl Db {
     pub async fn read_postgres(url: &str) -> Result<Self, DbError> {
         let options: PgConnectOptions = url.parse()?;
         let options = options.options([("default_transaction_read_only", "on")]).application_name("keyward checkup");
-        // A pool tries on until its time is over, and then does not say why.
-        let first = tokio::time::timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&options)).await;
-        first.map_err(|_| sqlx::Error::PoolTimedOut)??.close().await?;
+        try_postgres(&options).await?;
         let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE_TIMEOUT);
         Ok(Self::of_one_pool(pool.connect_with(options.disable_statement_logging()).await?))
     }
