@@ -7,11 +7,12 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use keyward_core::id::{Announcement, Id, Node};
+use keyward_core::problem::Code;
 use sqlx::postgres::PgListener;
 
 use super::{Subject, sql as statements};
-use crate::db::{Db, DbError, Tx, row, sql};
-use crate::error::Result;
+use crate::db::{Db, Tx, row, sql};
+use crate::error::{Error, Result};
 use crate::ground::Ground;
 
 /// A node that has not beaten for so long no longer counts when limits are shared out.
@@ -135,7 +136,7 @@ impl Hint {
 
 /// Waits until every live node has acknowledged the announcement, or has stood still for longer than it may trust
 /// its memory. Bounded by a few times `stale_bound`.
-pub async fn wait_acknowledged(db: &Db, announcement: Id<Announcement>, stale_bound: Duration) -> Result<(), DbError> {
+pub async fn wait_acknowledged(db: &Db, announcement: Id<Announcement>, stale_bound: Duration) -> Result<()> {
     let mut first_beats: HashMap<Id<Node>, (i64, Instant)> = HashMap::new();
     let patience = patience(stale_bound);
     let deadline = Instant::now() + patience * 4;
@@ -154,7 +155,9 @@ pub async fn wait_acknowledged(db: &Db, announcement: Id<Announcement>, stale_bo
             return Ok(());
         }
         if Instant::now() > deadline {
-            return Err(DbError::Unreadable("a live node did not acknowledge in time".to_owned()));
+            let detail =
+                "The change is made, and in force on this node; another that is alive has not confirmed it in time.";
+            return Err(Error::new(Code::NotReady, detail));
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
