@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use serde_json::Value;
 
 /// Writes a line. A reader that has gone away (`| head`) ends the command quietly.
@@ -12,10 +12,16 @@ pub fn line(text: impl std::fmt::Display) {
     }
 }
 
+/// Columns of a terminal that are too few to be meant: some tell none at all.
+const NARROW: u16 = 40;
+
 /// A table without a frame.
 pub fn table() -> Table {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::NOTHING);
+    if table.width().is_some_and(|width| width >= NARROW) {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
     table
 }
 
@@ -33,6 +39,14 @@ pub fn list(items: &[Value], columns: &[&str], json: bool) {
     table.set_header(columns.iter().map(|column| column.to_uppercase()));
     for item in items {
         table.add_row(columns.iter().map(|column| text(&item[*column])));
+    }
+    for (index, column) in columns.iter().enumerate() {
+        // A word is not broken: an identifier is there to be copied.
+        if items.iter().all(|item| !text(&item[*column]).contains(' '))
+            && let Some(column) = table.column_mut(index)
+        {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
     }
     line(format_args!("{table}"));
 }
