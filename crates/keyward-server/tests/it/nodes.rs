@@ -159,15 +159,21 @@ async fn a_node_that_is_cut_off_stops_judging_from_memory_after_the_bound() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_setting_stale_judges_from_memory_for_a_bounded_time() {
-    let one = Node::start(Backend::Postgres).await;
-    let proxy = Proxy::before(database_port(&one)).await;
+/// Another node, which judges from memory for half a minute when what stands behind the proxy does not answer.
+async fn stale_behind_a_proxy(one: &Node) -> (Proxy, Node) {
+    let proxy = Proxy::before(database_port(one)).await;
     let stale = |layers: &mut keyward::config::Layers| {
         layers.flag("verify.when_unreachable", "stale");
         layers.flag("verify.stale_seconds", 30);
     };
     let two = one.join(one.place.through(proxy.port), stale).await;
+    (proxy, two)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_setting_stale_judges_from_memory_for_a_bounded_time() {
+    let one = Node::start(Backend::Postgres).await;
+    let (proxy, two) = stale_behind_a_proxy(&one).await;
     let issued = one.new_key(json!({})).await;
     let key = issued["key"].as_str().unwrap();
     remember(&two, key).await;
@@ -181,12 +187,7 @@ async fn the_setting_stale_judges_from_memory_for_a_bounded_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_falls_silent_keeps_nobody_waiting_for_long() {
     let one = Node::start(Backend::Postgres).await;
-    let proxy = Proxy::before(database_port(&one)).await;
-    let stale = |layers: &mut keyward::config::Layers| {
-        layers.flag("verify.when_unreachable", "stale");
-        layers.flag("verify.stale_seconds", 30);
-    };
-    let two = one.join(one.place.through(proxy.port), stale).await;
+    let (proxy, two) = stale_behind_a_proxy(&one).await;
     let issued = one.new_key(json!({})).await;
     let key = issued["key"].as_str().unwrap();
     remember(&two, key).await;
@@ -206,12 +207,7 @@ async fn a_database_that_falls_silent_keeps_nobody_waiting_for_long() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stale_does_not_mean_what_the_node_knows_to_be_over() {
     let one = Node::start(Backend::Postgres).await;
-    let proxy = Proxy::before(database_port(&one)).await;
-    let stale = |layers: &mut keyward::config::Layers| {
-        layers.flag("verify.when_unreachable", "stale");
-        layers.flag("verify.stale_seconds", 30);
-    };
-    let two = one.join(one.place.through(proxy.port), stale).await;
+    let (proxy, two) = stale_behind_a_proxy(&one).await;
     let organization = one.new_organization("tenant", "pro").await;
     let path = format!("/v1/organizations/{organization}");
     let issued = one.post(&format!("{path}/api-keys"), json!({ "name": "k" })).await.json;

@@ -40,6 +40,7 @@ on_both! {
         let taken = [
             (json!({ "name": "x", "slug": "first", "email": "new@example.com" }), "/slug"),
             (json!({ "name": "x", "slug": "new", "email": "FIRST@example.com" }), "/email"),
+            (json!({ "name": "x", "slug": "first", "email": "first@example.com" }), "/slug"),
         ];
         for (body, pointer) in taken {
             let answer = node.post("/v1/organizations", body.clone()).await;

@@ -3,7 +3,7 @@
 use keyward_core::access::Permission;
 use keyward_core::hours;
 use keyward_core::id::{self, Id};
-use keyward_core::problem::Code;
+use keyward_core::problem::{Code, FieldFault};
 use keyward_core::text;
 use keyward_core::time::Timestamp;
 use serde_json::json;
@@ -194,6 +194,9 @@ impl Organizations {
                 return Err(Error::new(Code::PlanBelowUse, detail));
             }
         }
+        if terms.slug != before.slug {
+            refuse_taken(&mut change, &terms.slug).await?;
+        }
         let update = sql(statements::UPDATE_ORGANIZATION).bind(id).bind(&terms.name).bind(&terms.slug);
         let update = update.bind(terms.email.to_lowercase()).bind(plan.id).bind(&terms.timezone).bind(change.now());
         update.execute(change.tx()).await?;
@@ -280,11 +283,22 @@ pub(crate) async fn find<'a>(on: impl Into<On<'a>>, id: Id<id::Organization>) ->
 pub(super) async fn insert(change: &mut Change<'_>, ground: &Ground, terms: OrganizationTerms) -> Result<Organization> {
     terms.check()?;
     let plan = plans::find(change.tx(), &terms.plan).await?.ok_or_else(|| Error::field("/plan", "is not a plan"))?;
+    refuse_taken(change, &terms.slug).await?;
     let (id, now) = (ground.new_id(), change.now());
     let insert = sql(statements::INSERT_ORGANIZATION).bind(id).bind(&terms.name).bind(&terms.slug);
     let insert = insert.bind(terms.email.to_lowercase()).bind(plan.id).bind(&terms.timezone).bind(now);
     insert.execute(change.tx()).await?;
     find(change.tx(), id).await?.ok_or_else(Error::not_found)
+}
+
+/// Asked before the address: where both are taken, which of the two a database tells of is its own choice.
+async fn refuse_taken(change: &mut Change<'_>, slug: &str) -> Result<()> {
+    let (taken,) = sql(statements::COUNT_SLUGS).bind(slug).one::<(i64,)>(change.tx()).await?;
+    if taken == 0 {
+        return Ok(());
+    }
+    let fault = FieldFault { pointer: "/slug".to_owned(), detail: "is already taken".to_owned() };
+    Err(Error::fields(Code::AlreadyTaken, vec![fault]))
 }
 
 /// Holds the organization's row until the change ends, so that counts of its keys stay true.
