@@ -1,5 +1,6 @@
 //! Limits as they are written on a plan or a key, and the arithmetic that counts them: `window` holds the calls of one
-//! limit, `draw` decides about all limits of a call together, `notice` says what of it is told. Where the counters live is the platform's affair.
+//! limit, `draw` decides about all limits of a call together, `notice` says what of it is told. Where the counters live is the
+//! platform's affair.
 
 mod draw;
 mod lease;

@@ -152,7 +152,8 @@ impl Route {
         self
     }
 
-    /// Whether a repeated call with the same Idempotency-Key gets the first one's answer. A verification makes nothing, and each counts.
+    /// Whether a repeated call with the same Idempotency-Key gets the first one's answer. A verification makes nothing, and each
+    /// one counts.
     pub fn is_idempotent_by_key(&self) -> bool {
         self.method == Method::POST && matches!(self.access, Access::Needs(_)) && self.path != VERIFY_PATH
     }

@@ -78,7 +78,8 @@ pub fn is_for_people(settings: &Settings, terminal: bool) -> anyhow::Result<bool
     })
 }
 
-/// Says what a person does next: set up, with the `flags` that lead to the same database, or where to look. A closed standard output does not end the server.
+/// Says what a person does next: set up, with the `flags` that lead to the same database, or where to look. A closed standard output
+/// does not end the server.
 async fn tell_next_steps(app: &App, address: &str, flags: &str) -> anyhow::Result<()> {
     let public = if app.public_url.is_empty() { address } else { &app.public_url };
     let text = if app.keyward.setup.is_done().await? {

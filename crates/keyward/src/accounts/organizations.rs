@@ -134,8 +134,8 @@ impl Organizations {
         Ok(find(&self.ground.db, id).await?.is_some())
     }
 
-    /// A slug for an organization whose maker gives none: made of the name, with a number behind it where another has it already. A name
-    /// without a–z and 0–9, or that very many have, gets an end of its own.
+    /// A slug for an organization whose maker gives none: made of the name, with a number behind it where another has it already.
+    /// A name without a–z and 0–9, or that very many have, gets an end of its own.
     pub async fn slug_for(&self, name: &str) -> Result<String> {
         let slug = slug_of(name);
         let start = if slug.is_empty() { "organization" } else { &slug[..slug.len().min(54)] }.trim_end_matches('-');
@@ -291,7 +291,8 @@ pub(super) async fn insert(change: &mut Change<'_>, ground: &Ground, terms: Orga
     find(change.tx(), id).await?.ok_or_else(Error::not_found)
 }
 
-/// Asked before the address: where both are taken, which of the two a database tells of is its own choice.
+/// Refuses a slug that another has. Its constraint would as well; but where the address is taken too, which of the two is told of
+/// would be the database's own choice.
 async fn refuse_taken(change: &mut Change<'_>, slug: &str) -> Result<()> {
     let (taken,) = sql(statements::COUNT_SLUGS).bind(slug).one::<(i64,)>(change.tx()).await?;
     if taken == 0 {
